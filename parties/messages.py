@@ -1,0 +1,94 @@
+"""All that may cross a boundary between parties, as frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from torch import Tensor
+
+from split_models.tensor_spec import TensorSpec
+
+PROTOCOL_VERSION = 1
+"""Raised whenever a frame or a handshake field changes its meaning."""
+
+
+class Role(IntEnum):
+    """What a session is for."""
+
+    INFERENCE = 1  # an owner sends activations, a compute server answers with logits
+    QUERY = 2  # an outsider sends inputs, an owner answers with protected activations
+    TRAINING = 3  # activations and labels up, gradients down
+
+
+class Kind(IntEnum):
+    """What the tensors of one message are, in this order."""
+
+    ACTIVATION = 1  # (activation,)
+    LOGITS = 2  # (logits,)
+    INPUT = 3  # (input,)
+    TRAIN_STEP = 4  # (activation, labels)
+    GRADIENT = 5  # (gradient at the cut, loss)
+
+
+class SessionRefused(Exception):
+    """The other side will not open this session; the message says what to change."""
+
+
+class WireError(Exception):
+    """Something went wrong between two parties; the message names the peer and says what to do."""
+
+
+class ProtocolViolation(WireError):
+    """A peer sent something that its session does not allow; the session is over."""
+
+
+class QueryBudgetExhausted(WireError):
+    """The owner has answered as many queries as it is willing to."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """How a session opens: who asks, for what, and which network both sides believe they share."""
+
+    party: str
+    role: Role
+    model: str
+    model_digest: str
+    cut: str
+    sample: TensorSpec  # one sample of what the opener will send first
+    wire_dtype: str = "float32"
+    protocol_version: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an accepted session may carry: for each kind of message, its tensors' specs."""
+
+    requests: dict[Kind, tuple[TensorSpec, ...]]
+    replies: dict[Kind, tuple[TensorSpec, ...]]
+    max_batch: int = 4096
+
+
+@dataclass(frozen=True)
+class TensorMessage:
+    """Tensors under one request id; a reply repeats the id of its request."""
+
+    request_id: int
+    kind: Kind
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def tensor(self) -> Tensor:
+        """The only tensor of a message that has one."""
+        (tensor,) = self.tensors
+        return tensor
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open session as the answering side sees it."""
+
+    id: int
+    hello: Hello
+    terms: Terms
