@@ -11,6 +11,7 @@ test: .venv/installed lint
 	$(BIN)/python -m pytest
 
 lint: .venv/installed
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

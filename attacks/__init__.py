@@ -1,0 +1,44 @@
+"""The attacks by name.
+
+To add one, write a file with a subclass of `ActivationAttack` and add it to `ATTACKS`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from attacks.attack import ActivationAttack
+from attacks.on_activations.inverse_network import InverseNetwork
+from attacks.on_activations.regularized_inversion import RegularizedInversion
+from attacks.on_activations.shadow_model import ShadowModel
+
+ATTACKS: dict[str, type[ActivationAttack]] = {
+    cls.name: cls for cls in (RegularizedInversion, InverseNetwork, ShadowModel)
+}
+
+
+class AttackError(ValueError):
+    """An attack is unknown or has wrong settings."""
+
+
+def make_attack(name: str, settings: dict[str, Any] | None = None) -> ActivationAttack:
+    """An attack by its registry name.
+
+    Raises:
+        AttackError: an unknown name, an unknown setting, or a setting out of range.
+    """
+    if name not in ATTACKS:
+        raise AttackError(f"unknown attack {name!r}; use one of: {', '.join(ATTACKS)}")
+    cls = ATTACKS[name]
+    unknown = sorted(set(settings or {}) - set(cls.Settings.model_fields))
+    if unknown:
+        raise AttackError(f"{name}: unknown setting {unknown[0]!r}; use one of: {', '.join(cls.Settings.model_fields)}")
+    try:
+        return cls(cls.Settings(**(settings or {})))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise AttackError(
+            f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
+        ) from error

@@ -71,8 +71,7 @@ class TensorSpec:
             SpecError: wrong shape or dtype, or a value outside [low, high].
         """
         if tuple(batch.shape[1:]) != self.shape or batch.ndim != len(self.shape) + 1:
-            raise SpecError(f"{what}: expected shape (N, {', '.join(map(str, self.shape))}), "
-                            f"got {tuple(batch.shape)}")
+            raise SpecError(f"{what}: expected shape (N, {', '.join(map(str, self.shape))}), got {tuple(batch.shape)}")
         if batch.dtype != self.torch_dtype:
             raise SpecError(f"{what}: expected dtype {self.dtype}, got {batch.dtype}; convert it with .to()")
         if batch.numel() and self.low is not None and batch.min().item() < self.low:

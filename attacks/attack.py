@@ -1,0 +1,101 @@
+"""The contract of an attack on smashed data: from what was granted and seen to reconstructed inputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, final
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from attacks.knowledge import Capability, Knowledge, Observation
+
+
+class AttackRefused(Exception):
+    """The threat model does not grant what an attack needs."""
+
+
+class AttackSettings(BaseModel):
+    """Settings of an attack; strict, so a misspelt key is an error that names the valid ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Progress = Callable[[float], None]
+"""Told, from time to time, which fraction in [0, 1] is done."""
+
+
+class ActivationAttack(ABC):
+    """Runs in the untrusted party. A subclass writes `_prepare` (optional) and `_reconstruct`.
+
+    `requires` must be granted, `uses` is handed over when it is; nothing else reaches the attack.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[frozenset[Capability]]
+    uses: ClassVar[frozenset[Capability]] = frozenset()
+    Settings: ClassVar[type[AttackSettings]] = AttackSettings
+
+    def __init__(self, settings: AttackSettings | None = None) -> None:
+        self.settings = settings or self.Settings()
+        self.notes: dict[str, Any] = {}  # what it chose and noticed by itself, for the record
+        self.progress: Progress = lambda fraction: None
+        self._knowledge: Knowledge | None = None
+
+    @final
+    def prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
+        """Learn what can be learnt before anything was observed; every random draw comes from `generator`.
+
+        Raises:
+            AttackRefused: something required is not granted.
+        """
+        missing = sorted(need for need in self.requires if getattr(knowledge, _FIELD[need]) is None)
+        if missing:
+            raise AttackRefused(f"{self.name} needs {', '.join(missing)}, which the threat model does not grant")
+        self._knowledge, self._generator = knowledge, generator
+        self._prepare(knowledge, generator)
+
+    @final
+    def reconstruct(self, observation: Observation) -> Tensor:
+        """Reconstructions (N, C, H, W), float32, clipped to the input's range, one for each observed activation.
+
+        Raises:
+            RuntimeError: `prepare` was not called.
+        """
+        if self._knowledge is None:
+            raise RuntimeError(f"{self.name}: call prepare() before reconstruct()")
+        self._knowledge.activation_spec.check(observation.activations, "observed activations")
+        images = self._reconstruct(self._knowledge, observation.activations, self._generator).detach()
+        spec = self._knowledge.input_spec
+        low, high = (0.0 if spec.low is None else spec.low), (1.0 if spec.high is None else spec.high)
+        # An attacker with broken numbers still has to answer; the middle of the range is what it knows then.
+        return images.float().nan_to_num(nan=(low + high) / 2).clamp(low, high)
+
+    def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
+        return None
+
+    @abstractmethod
+    def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
+        """Reconstruct (N, C, H, W) from activations (N, *shape)."""
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.settings.model_dump().items())})"
+
+
+_FIELD = {
+    Capability.HEAD: "head",
+    Capability.ARCHITECTURE: "fresh_head",
+    Capability.DEFENSE: "protect",
+    Capability.QUERIES: "query",
+    Capability.TAIL: "tail",
+    Capability.AUXILIARY: "auxiliary",
+}
+
+
+def granted(knowledge: Knowledge, attack: type[ActivationAttack]) -> Knowledge:
+    """The part of `knowledge` that an attack asks for: an attack that claims to need less gets no more."""
+    wanted = attack.requires | attack.uses
+    withheld = {field: None for need, field in _FIELD.items() if need not in wanted}
+    return Knowledge(**{**knowledge.__dict__, **withheld})

@@ -1,0 +1,144 @@
+"""White-box inversion: search the image whose activation is the observed one (He et al. 2019, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from attacks.attack import ActivationAttack, AttackSettings, Progress
+from attacks.knowledge import Auxiliary, Capability, Knowledge
+from split_models.tensor_spec import TensorSpec
+
+Head = Callable[[Tensor], Tensor]
+
+
+class InversionSettings(AttackSettings):
+    """How the search runs; the loss is ‖f(x) − v‖² / ‖v‖² + λ·TV(x) for each victim."""
+
+    iterations: int = Field(default=400, ge=1, description="Adam steps on the image")
+    step: float = Field(default=0.05, gt=0, description="first step in pixel values, annealed to 0 along a cosine")
+    tv_weights: tuple[float, ...] = Field(
+        default=(0.0, 0.001, 0.01, 0.1, 0.5),
+        min_length=1,
+        description="λ, relative to the activation's energy; of several, the best on validation images",
+    )
+    tuning_images: int = Field(default=8, ge=1, description="validation images that choose among several weights")
+    batch: int = Field(default=256, ge=1, description="victims at a time, which bounds memory")
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Isotropic total variation per image and pixel (He et al. 2019, eq. 3, β = 1): (N, C, H, W) → (N,)."""
+    down = images[..., 1:, :-1] - images[..., :-1, :-1]
+    right = images[..., :-1, 1:] - images[..., :-1, :-1]
+    # The small constant keeps the gradient finite where the image is flat.
+    return (down.square() + right.square() + 1e-8).sqrt().flatten(1).mean(1)
+
+
+def invert(
+    head: Head,
+    activations: Tensor,
+    spec: TensorSpec,
+    tv_weight: Tensor,
+    *,
+    iterations: int,
+    step: float,
+    progress: Progress = lambda fraction: None,
+) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) in [low, high] that `head` maps close to `activations`, and each one's final loss (N,).
+
+    All victims are searched in one batch; `tv_weight` (N,) may differ between them. Adam treats each pixel by
+    itself, so a victim's result does not depend on its neighbours in the batch. The iterate with the lowest of the
+    attacker's own loss is kept. Images start at mid-grey.
+    """
+    low, high = spec.low or 0.0, 1.0 if spec.high is None else spec.high
+    energy = activations.flatten(1).square().mean(1).clamp_min(1e-12)
+    images = torch.full((len(activations), *spec.shape), (low + high) / 2, requires_grad=True)
+    optimizer = torch.optim.Adam([images], lr=step * (high - low))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    best, best_loss = images.detach().clone(), torch.full((len(activations),), torch.inf)
+    for iteration in range(iterations):
+        optimizer.zero_grad(set_to_none=True)
+        misfit = (head(images) - activations).flatten(1).square().mean(1) / energy
+        loss = misfit + tv_weight * total_variation(images)
+        better = loss.detach() < best_loss
+        best[better], best_loss[better] = images.detach()[better], loss.detach()[better]
+        loss.sum().backward()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            images.clamp_(low, high)
+        if iteration % 20 == 0:
+            progress(iteration / iterations)
+    return best, best_loss
+
+
+class RegularizedInversion(ActivationAttack):
+    """Knows the head's weights. With auxiliary images it tunes λ on them, through the defense if it knows that."""
+
+    name = "regularized_inversion"
+    requires = frozenset({Capability.HEAD})
+    uses = frozenset({Capability.DEFENSE, Capability.AUXILIARY})
+    Settings: ClassVar[type[AttackSettings]] = InversionSettings
+    settings: InversionSettings
+
+    def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
+        weights = self.settings.tv_weights
+        self._tv_weight = weights[len(weights) // 2]
+        if len(weights) > 1 and knowledge.auxiliary is not None:
+            self._tv_weight = self._tuned(knowledge, knowledge.auxiliary)
+        self.notes["tv_weight"] = self._tv_weight
+
+    def _tuned(self, knowledge: Knowledge, auxiliary: Auxiliary) -> float:
+        """The weight with the smallest error on validation images, all weights searched in one batch."""
+        assert knowledge.head is not None
+        weights = torch.tensor(self.settings.tv_weights)
+        images = auxiliary.validation_images[: self.settings.tuning_images]
+        with torch.no_grad():
+            observed = knowledge.head(images)
+            if knowledge.protect is not None:
+                observed = knowledge.protect(observed)
+        found, _ = invert(
+            knowledge.head,
+            observed.repeat(len(weights), *[1] * (observed.ndim - 1)),
+            knowledge.input_spec,
+            weights.repeat_interleave(len(images)),
+            iterations=self.settings.iterations,
+            step=self.settings.step,
+        )
+        errors = (found.unflatten(0, (len(weights), len(images))) - images).flatten(1).square().mean(1)
+        return float(weights[errors.argmin()])
+
+    def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
+        assert knowledge.head is not None
+        return search(self, knowledge.head, activations, knowledge.input_spec, self.settings, self._tv_weight)
+
+
+def search(
+    attack: ActivationAttack,
+    head: Head,
+    activations: Tensor,
+    spec: TensorSpec,
+    settings: InversionSettings,
+    tv_weight: float,
+) -> Tensor:
+    """`invert` in batches of bounded size, reporting the attack's progress and noting its own final loss."""
+    images, losses = [], []
+    groups = activations.split(settings.batch)
+    for number, group in enumerate(groups):
+        found, loss = invert(
+            head,
+            group,
+            spec,
+            torch.full((len(group),), tv_weight),
+            iterations=settings.iterations,
+            step=settings.step,
+            progress=lambda fraction, number=number: attack.progress((number + fraction) / len(groups)),  # type: ignore[misc]
+        )
+        images.append(found)
+        losses.append(loss)
+    attack.notes["median_loss"] = float(torch.cat(losses).median())
+    return torch.cat(images)

@@ -1,0 +1,143 @@
+"""What a party can hold: images with labels, and their division into parts that share nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from split_models.tensor_spec import TensorSpec
+
+PARTS = ("train", "auxiliary", "validation", "victims")
+"""Target training, attacker's auxiliary, attacker's validation, and the private inputs that are attacked."""
+
+DATA_VARIABLE = "UNSMASH_DATA"
+
+
+class DataError(ValueError):
+    """Data are missing, broken, or too few; the message says what to do."""
+
+
+class DataMissing(DataError):
+    """A data set's files are not in the data directory."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images (N, C, H, W), float32 in [0, 1], with labels (N,), int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: slice | Tensor) -> LabelledImages:
+        return LabelledImages(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A data set as it was read: uint8 images (N, C, H, W), labels (N,), and how many lead as official training."""
+
+    name: str
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    official_train: int | None = None  # the first so many are the official training part, the rest its test part
+    shareable: bool = True  # may pictures of it be written into reports?
+
+    @property
+    def input_spec(self) -> TensorSpec:
+        """One image as networks get it: (C, H, W), float32 in [0, 1]."""
+        return TensorSpec(tuple(self.images.shape[1:]), low=0.0, high=1.0)
+
+
+def data_directory(given: Path | None) -> Path:
+    """The folder that holds the data sets: `--data-dir`, else the UNSMASH_DATA variable.
+
+    Raises:
+        DataMissing: neither is set, or the folder does not exist.
+    """
+    path = given or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
+    if path is None:
+        raise DataMissing(f"this data set is read from files: give --data-dir DIR or set {DATA_VARIABLE}=DIR")
+    if not path.is_dir():
+        raise DataMissing(f"the data directory {path} does not exist; give another with --data-dir or {DATA_VARIABLE}")
+    return path
+
+
+def partition(raw: RawData, sizes: dict[str, int], seed: int) -> tuple[dict[str, LabelledImages], int]:
+    """Divide a data set into the four PARTS, class-balanced at random; also says how many duplicates were dropped.
+
+    Victims and validation come from the official test part where there is one, the others from its training part.
+
+    Raises:
+        DataError: there are fewer distinct images than asked for.
+    """
+    distinct = _first_occurrences(raw.images)
+    rng = np.random.default_rng(seed)
+    official = len(raw.labels) if raw.official_train is None else raw.official_train
+    early, late = distinct[distinct < official], distinct[distinct >= official]
+    early, late = _interleave_classes(early, raw.labels, rng), _interleave_classes(late, raw.labels, rng)
+    chosen: dict[str, npt.NDArray[np.int64]] = {}
+    for part in ("victims", "validation", "auxiliary", "train"):
+        from_late = part in ("victims", "validation") and raw.official_train is not None
+        pool = late if from_late else early
+        if len(pool) < sizes[part]:
+            raise DataError(
+                f"{raw.name} has {len(distinct)} distinct images, too few for the parts asked for "
+                f"({', '.join(f'{name} {sizes[name]}' for name in PARTS)}); make them smaller under [data]"
+            )
+        chosen[part], rest = pool[: sizes[part]], pool[sizes[part] :]
+        early, late = (early, rest) if from_late else (rest, late)
+    parts = {name: _as_tensors(raw, chosen[name]) for name in PARTS}
+    check_disjoint(parts)
+    return parts, len(raw.labels) - len(distinct)
+
+
+def check_disjoint(parts: dict[str, LabelledImages]) -> None:
+    """Check by content that no image is in two parts.
+
+    Raises:
+        DataError: an image is in two parts, so what an attacker reaches would be no reconstruction.
+    """
+    owner: dict[bytes, str] = {}
+    for name, part in parts.items():
+        for digest in _digests(part.images.numpy()):
+            if owner.setdefault(digest, name) != name:
+                raise DataError(f"the same image is in {owner[digest]!r} and {name!r}; the parts must be disjoint")
+
+
+def _digests(images: npt.NDArray[np.generic]) -> list[bytes]:
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+
+
+def _first_occurrences(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    first: dict[bytes, int] = {}
+    for index, digest in enumerate(_digests(images)):
+        first.setdefault(digest, index)
+    return np.fromiter(first.values(), dtype=np.int64, count=len(first))
+
+
+def _interleave_classes(
+    indices: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Shuffle, then order so that every prefix holds the classes in about their overall proportions."""
+    shuffled = rng.permutation(indices)
+    position = np.empty(len(shuffled), dtype=np.float64)
+    for label in np.unique(labels[shuffled]):
+        where = np.flatnonzero(labels[shuffled] == label)
+        position[where] = (np.arange(len(where)) + rng.random()) / len(where)
+    return shuffled[np.argsort(position, kind="stable")]
+
+
+def _as_tensors(raw: RawData, indices: npt.NDArray[np.int64]) -> LabelledImages:
+    images = torch.from_numpy(np.ascontiguousarray(raw.images[indices])).float().div_(255.0)
+    return LabelledImages(images, torch.from_numpy(raw.labels[indices].astype(np.int64)))

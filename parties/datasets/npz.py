@@ -1,0 +1,77 @@
+"""A user's own data set: one .npz file with `images` and `labels`."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from parties.datasets.dataset import DataError, DataMissing, RawData
+
+EXPECTED = "expected arrays `images` (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, and `labels` (N,)"
+
+
+def own_npz(path: Path) -> RawData:
+    """`images` as uint8, or as floats in [0, 1]; `labels` as whole numbers from 0; optional `class_names`.
+
+    Raises:
+        DataMissing: there is no such file.
+        DataError: it is no .npz, holds objects, or its arrays have another shape, dtype or range.
+    """
+    if not path.is_file():
+        raise DataMissing(f"{path} does not exist; give the path of an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not {"images", "labels"} <= set(archive.files):
+                raise DataError(f"{path}: {EXPECTED}; it holds {', '.join(sorted(archive.files)) or 'nothing'}")
+            images, labels = archive["images"], archive["labels"]
+            names = tuple(map(str, archive["class_names"])) if "class_names" in archive.files else None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} cannot be read as .npz ({error}); write it with numpy.savez") from error
+    pixels = _bytes_of(path, _channels_first(path, images))
+    numbers = _labels(path, labels, len(pixels))
+    classes = int(numbers.max()) + 1
+    if names is not None and len(names) < classes:
+        raise DataError(f"{path}: expected {classes} class_names, got {len(names)}")
+    return RawData(path.stem, pixels, numbers, names or tuple(map(str, range(classes))))
+
+
+def _channels_first(path: Path, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[-1] in (1, 3):
+        return np.moveaxis(images, -1, 1)
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        return images
+    raise DataError(f"{path}: {EXPECTED}; got images of shape {images.shape}")
+
+
+def _bytes_of(path: Path, images: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    if images.size == 0:
+        raise DataError(f"{path}: expected images, got none")
+    if images.dtype == np.uint8:
+        return np.asarray(images, dtype=np.uint8)
+    if images.dtype.kind != "f":
+        raise DataError(f"{path}: expected images as uint8 or as floats in [0, 1], got {images.dtype}; convert them")
+    if not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
+        raise DataError(f"{path}: expected float images in [0, 1], got {images.min():.4g} to {images.max():.4g}; scale")
+    return np.asarray(np.rint(images * 255), dtype=np.uint8)
+
+
+def _labels(path: Path, labels: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
+    if labels.shape != (count,):
+        raise DataError(f"{path}: expected {count} labels of shape ({count},), got {labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{path}: expected labels as whole numbers, got {labels.dtype}; convert them")
+    numbers = labels.astype(np.int64)
+    if numbers.min() < 0 or len(np.unique(numbers)) < 2:
+        raise DataError(f"{path}: expected labels from 0 with at least two classes, got {np.unique(numbers)[:8]}")
+    if numbers.max() > 9999:
+        raise DataError(f"{path}: expected labels below 10000, got {numbers.max()}; number the classes from 0")
+    return numbers

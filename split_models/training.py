@@ -1,0 +1,78 @@
+"""The training loop that targets, evaluators and attackers' decoders share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+
+def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices of a random order of `count` samples, `size` at a time."""
+    yield from torch.randperm(count, generator=generator).split(size)
+
+
+def minimise(
+    parameters: Iterable[nn.Parameter],
+    loss_of: Callable[[Tensor], Tensor],
+    count: int,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Adam on `loss_of(indices)` with the learning rate annealed to nothing along a cosine.
+
+    `loss_of` gets the indices of a mini-batch out of `count` samples and returns a scalar.
+    """
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    steps = max(1, epochs * -(-count // batch_size))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for epoch in range(epochs):
+        for indices in batches(count, batch_size, generator):
+            optimizer.zero_grad(set_to_none=True)
+            loss_of(indices).backward()
+            optimizer.step()
+            schedule.step()
+        after_epoch(epoch)
+
+
+def train_classifier(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Train a classifier with cross-entropy and leave it in eval mode."""
+    model.train()
+    minimise(
+        model.parameters(),
+        lambda rows: cross_entropy(model(images[rows]), labels[rows]),
+        len(labels),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        generator=generator,
+        after_epoch=after_epoch,
+    )
+    model.eval()
+
+
+def predict(model: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 512) -> Tensor:
+    """The most likely class of each image: (N, C, H, W) → (N,)."""
+    with torch.no_grad():
+        return torch.cat([model(batch).argmax(1) for batch in images.split(batch_size)])
+
+
+def accuracy(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> float:
+    """The fraction of images that a classifier gets right."""
+    return float((predict(model, images) == labels).float().mean())
