@@ -55,13 +55,7 @@ def _grow(grid: tuple[int, int, int], target: tuple[int, int], width: int) -> li
     doublings = max(0, min(int(math.log2(max(goal / size, 1))) for goal, size in zip(target, sizes, strict=True)))
     starts = [math.ceil(goal / 2**doublings) for goal in target]
     kernel: tuple[int, ...] = tuple(max(start - size, 0) + 1 for start, size in zip(starts, sizes, strict=True))
-    # Two 3×3 convolutions look around before the map grows: a max-pooled or strided cut needs its neighbours.
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, width, 3, padding=1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(width, width, (kernel[0], kernel[1])),
-        nn.ReLU(),
-    ]
+    layers: list[nn.Module] = [nn.ConvTranspose2d(channels, width, (kernel[0], kernel[1])), nn.ReLU()]
     for _ in range(doublings):
         layers += [nn.ConvTranspose2d(width, width, 4, stride=2, padding=1), nn.ReLU()]
     return [*layers, nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
