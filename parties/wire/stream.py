@@ -1,0 +1,185 @@
+"""The asking end of one gRPC stream: pieces out, replies in; it knows nothing of reconnecting."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import grpc
+
+from parties.channel import WireCost
+from parties.messages import Hello, ProtocolViolation, SessionRefused, TensorMessage, Terms, WireError
+from parties.wire import control
+from parties.wire import control_pb2 as pb
+from parties.wire.decoder import Decoder
+from parties.wire.frames import Rules, encode
+from parties.wire.limits import Limits
+from parties.wire.options import METHOD, client_options
+from parties.wire.security import ClientSecurity
+
+REFUSALS = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
+LOSSES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+class StreamLost(WireError):
+    """The connection is gone, through nobody's fault: another one may do."""
+
+
+class SessionStream:
+    """One open session on one connection of its own.
+
+    Args:
+        check_reply_id: called with the id of every reply before its payload is read.
+        open_timeout_s: from here to an accepted session.
+
+    Raises:
+        SessionRefused: with the server's text.
+        StreamLost: the server cannot be reached, or went away.
+        WireError: it broke the protocol.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        hello: Hello,
+        limits: Limits,
+        security: ClientSecurity,
+        cost: WireCost,
+        check_reply_id: Callable[[int], None],
+        open_timeout_s: float,
+    ) -> None:
+        self._address, self._cost = address, cost
+        self._outbox: queue.SimpleQueue[TensorMessage | None] = queue.SimpleQueue()
+        self._why_cancelled: WireError | None = None
+        self._channel = self._connect(limits, security)
+        method = self._channel.stream_stream(METHOD)
+        self._call = method(self._outgoing(hello), metadata=security.metadata)
+        self._decoder: Decoder | None = None
+        timer = threading.Timer(
+            open_timeout_s,
+            self.cancel,
+            [
+                StreamLost(
+                    f"{address} did not open a session within {open_timeout_s:.1f} s; check that it runs and is not "
+                    f"overloaded"
+                )
+            ],
+        )
+        timer.daemon = True
+        timer.start()
+        try:
+            self.terms = self._accepted()
+        except BaseException:
+            self.cancel(StreamLost("the session was not opened"))
+            raise
+        finally:
+            timer.cancel()
+        self._rules = Rules.for_requests(self.terms, hello.wire_dtype, limits)
+        self._decoder = Decoder(Rules.for_replies(self.terms, hello.wire_dtype, limits), check_reply_id)
+
+    def _connect(self, limits: Limits, security: ClientSecurity) -> grpc.Channel:
+        options = [*client_options(limits), *security.options]
+        credentials = security.credentials(self._address)
+        if credentials is None:
+            return grpc.insecure_channel(self._address, options)
+        return grpc.secure_channel(self._address, credentials, options)
+
+    def _outgoing(self, hello: Hello) -> Iterator[bytes]:
+        """gRPC asks for the next piece only when the last one is on its way: nothing piles up."""
+        yield control.pack_hello(hello)
+        while (message := self._outbox.get()) is not None:
+            for piece in encode(message, self._rules):
+                self._cost.bytes_up += len(piece)
+                yield piece
+            del message
+
+    def _accepted(self) -> Terms:
+        answer = control.unpack(self._next_piece(opening=True))
+        if answer.WhichOneof("body") == "failure":
+            error = control.unpack_failure(answer.failure)
+            raise error if isinstance(error, SessionRefused) else SessionRefused(str(error))
+        if answer.WhichOneof("body") != "accepted":
+            raise ProtocolViolation(f"{self._address}: expected an answer to the opening of a session")
+        return control.unpack_accepted(answer.accepted)
+
+    @property
+    def active(self) -> bool:
+        """Whether gRPC still believes in this stream."""
+        return bool(self._call.is_active())
+
+    def send(self, message: TensorMessage) -> None:
+        """Queue one request; the caller bounds how many are unanswered."""
+        self._outbox.put(message)
+
+    def receive(self) -> TensorMessage | tuple[int, Exception]:
+        """The next reply, or the id of a request with the typed error it got instead; blocks.
+
+        Raises:
+            StreamLost: the connection is gone or the server is stopping.
+            WireError: the session is over for good.
+        """
+        if self._decoder is None:
+            raise ProtocolViolation("this stream has no session")
+        while True:
+            piece = self._next_piece()
+            if not self._decoder.halfway and control.is_control(piece):
+                return self._read_control(control.unpack(piece))
+            self._cost.bytes_down += len(piece)
+            message = self._decoder.feed(piece)
+            if message is not None:
+                return message
+
+    def _read_control(self, message: pb.Control) -> tuple[int, Exception]:
+        body = message.WhichOneof("body")
+        if body == "close":
+            raise StreamLost(f"{self._address} ended the session: {control.printable(message.close.reason)}")
+        if body != "failure":
+            raise ProtocolViolation(f"{self._address}: expected a reply, got a control message of kind {body}")
+        error = control.unpack_failure(message.failure)
+        if not message.failure.HasField("request_id"):
+            raise error
+        return message.failure.request_id, error
+
+    def _next_piece(self, opening: bool = False) -> bytes:
+        try:
+            return next(self._call)  # type: ignore[no-any-return]
+        except StopIteration:
+            raise self._why_cancelled or StreamLost(f"{self._address} ended the session") from None
+        except grpc.RpcError as error:
+            raise self._why_cancelled or self._explain(error, opening) from None
+
+    def _explain(self, error: grpc.RpcError, opening: bool) -> Exception:
+        code, details = error.code(), control.printable(error.details() or "")
+        if opening and code in REFUSALS:
+            return SessionRefused(f"{self._address} refuses sessions: {details or code.name}")
+        if code in LOSSES:
+            return StreamLost(f"lost {self._address} ({details or code.name}); check that it runs")
+        return WireError(f"{self._address}: {code.name}: {details}; the session is over")
+
+    def cancel(self, why: WireError) -> None:
+        """End the stream at once; whoever waits for a reply gets `why`."""
+        self._why_cancelled = self._why_cancelled or why
+        self._outbox.put(None)
+        self._call.cancel()
+        self._channel.close()
+
+    def finish(self, within_s: float) -> None:
+        """End the session in order, and wait a moment until the server has ended it too."""
+        self._outbox.put(None)
+        timer = threading.Timer(within_s, self._call.cancel)
+        timer.daemon = True
+        timer.start()
+        try:
+            for _ in self._call:
+                pass
+        except grpc.RpcError:
+            pass  # it is over either way
+        finally:
+            timer.cancel()
+            self._channel.close()
