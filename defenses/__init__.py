@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from defenses.defense import Defense, DefenseError, NoDefense
+from defenses.defense import Defense as Defense
+from defenses.defense import DefenseError as DefenseError
+from defenses.defense import NoDefense
 from defenses.on_activations.noise import GaussianNoise, LaplaceNoise
 
 DEFENSES: dict[str, type[Defense]] = {cls.name: cls for cls in (NoDefense, GaussianNoise, LaplaceNoise)}

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from skimage.transform import resize
-from sklearn.datasets import load_digits
 
 from parties.datasets.dataset import RawData
 
 
 def digits(data_dir: Path | None = None) -> RawData:
     """Embedded: needs no files, so `data_dir` is not looked at."""
+    # Imported here because party processes, which hold other data, start a second faster without them.
+    from skimage.transform import resize
+    from sklearn.datasets import load_digits
+
     scans = load_digits()
     small = scans.images / 16.0  # 17 grey levels
     large = resize(small, (len(small), 28, 28), order=1, anti_aliasing=False)

@@ -1,0 +1,36 @@
+"""What a party's process runs: `python -m experiments.party owner|server NAME`, obeying its standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attacks import AttackError
+from defenses import DefenseError
+from experiments.roles import OwnerRole, ServerRole
+from experiments.transports import GrpcTransport
+from parties.messages import SessionRefused, WireError
+from parties.processes import obey
+from split_models.checkpoints import CheckpointError
+
+EXPECTED = (AttackError, CheckpointError, DefenseError, SessionRefused, WireError)
+
+
+def main() -> None:
+    """Be the party that the command line names until standard input ends."""
+    kind, name = sys.argv[1:3]
+
+    def methods(report: Callable[[float], None]) -> Mapping[str, Callable[..., Any]]:
+        transport = GrpcTransport()
+        if kind == "owner":
+            owner = OwnerRole(name, transport)
+            return {"begin": owner.begin, "infer": owner.infer, "end": owner.end}
+        server = ServerRole(name, transport, report)
+        return {"begin": server.begin, "show": server.show, "attack": server.attack, "end": server.end}
+
+    obey(methods, EXPECTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The referee: the only one who sees private images and reconstructions side by side."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attacks import ATTACKS, make_attack
+from defenses import DEFENSES
+from experiments.metrics.image_similarity import similarity
+from experiments.provenance import provenance
+from experiments.record import AttackOutcome, Cost, Leakage, Record, Utility, Victim, pictures_path
+from experiments.sanity import doubts, wire_doubts
+from experiments.scenario import Named, Scenario, Trial
+from experiments.statistics import summarise
+from experiments.target import Target
+from experiments.trial import Played
+from parties.datasets.dataset import LabelledImages
+from split_models.checkpoints import save_tensors
+from split_models.tensor_spec import TensorSpec
+from split_models.training import accuracy, predict
+
+
+class Referee:
+    """Joins reconstructions with the victims by request id, and measures."""
+
+    def __init__(
+        self,
+        trial: Trial,
+        parts: dict[str, LabelledImages],
+        target: Target,
+        evaluator: nn.Module,
+        owners: list[str],
+    ) -> None:
+        self._trial, self._parts, self._target, self._evaluator = trial, parts, target, evaluator
+        self._owners = owners
+        self._batch = trial.scenario.owners.batch_size
+
+    def judge(self, played: Played, dataset: dict[str, Any], folder: Path, started: float) -> Record:
+        """Everything about a trial, from what its parties produced; writes its pictures below `folder`."""
+        trial, scenario = self._trial, self._trial.scenario
+        order = torch.tensor([self._victim(*row) for row in played.rows])
+        victims = self._parts["victims"][order]
+        floors = self._floors(victims)
+        outcomes = [self._outcome(*attacked, victims) for attacked in played.attacks]
+        utility = self._utility(played)
+        with torch.no_grad():
+            undefended = self._target.cut(trial.cut).head(victims.images)
+        pictures = {scenario.attack_label(entry): images for entry, _, images in played.attacks if images is not None}
+        save_tensors(
+            pictures_path(folder, trial.key),
+            {"private": victims.images, **{f"attack {label}": images for label, images in pictures.items()}}
+            | {f"floor {name}": images for name, images in self._floor_images(victims).items()},
+        )
+        warnings = [
+            *wire_doubts(undefended, played.on_wire, trial.defense.label),
+            *doubts(outcomes, floors, utility, DEFENSES[trial.defense.name].random),
+        ]
+        return Record(
+            key=trial.key,
+            cut=trial.cut,
+            defense=trial.defense.label,
+            scenario=scenario.model_dump(mode="json"),
+            threat_model=scenario.threat_model.model_dump(mode="json"),
+            dataset=dataset,
+            model_digest=self._target.identity.digest,
+            utility=utility,
+            attacks=outcomes,
+            floors=floors,
+            cost=self._cost(played),
+            victims=[
+                Victim(index=int(i), owner=row[0], label=int(label))
+                for i, row, label in zip(order, played.rows, victims.labels, strict=True)
+            ],
+            warnings=warnings,
+            provenance=provenance(),
+            timing=_timing(scenario, played, started),
+        )
+
+    def _victim(self, owner: str, request_id: int, row: int) -> int:
+        """Which victim is behind a row of a message: owners hold every n-th victim and send them in order."""
+        position = (request_id - 1) * self._batch + row
+        return self._owners.index(owner) + position * len(self._owners)
+
+    def _outcome(
+        self, entry: Named, answer: dict[str, Any], images: Tensor | None, victims: LabelledImages
+    ) -> AttackOutcome:
+        cls = ATTACKS[entry.name]
+        granted = set(self._trial.scenario.threat_model.grants)
+        outcome = AttackOutcome(
+            name=entry.name,
+            label=self._trial.scenario.attack_label(entry),
+            settings=make_attack(entry.name, entry.settings).settings.model_dump(mode="json"),
+            requires=sorted(cls.requires),
+            uses=sorted(cls.uses & granted),
+            status="refused" if images is None else "done",
+            reason=answer.get("refused", ""),
+        )
+        if images is None:
+            return outcome
+        notes = dict(answer["notes"])
+        return outcome.model_copy(
+            update={
+                "leakage": self._leakage(images, victims),
+                "queries": notes.pop("queries", 0),
+                "notes": notes,
+            }
+        )
+
+    def _leakage(self, images: Tensor, victims: LabelledImages) -> Leakage:
+        close = similarity(victims.images, images)
+        identified = (predict(self._evaluator, images) == victims.labels).double().numpy()
+        values = {"psnr_db": close.psnr_db, "ssim": close.ssim, "mse": close.mse, "identification": identified}
+        summaries = {name: summarise(np.asarray(column)) for name, column in values.items()}
+        # Seven digits are more than any figure is worth, and keep a record small.
+        rounded = {name: [float(f"{value:.7g}") for value in column] for name, column in values.items()}
+        return Leakage(**summaries, per_victim=rounded)
+
+    def _floor_images(self, victims: LabelledImages) -> dict[str, Tensor]:
+        auxiliary = self._parts["auxiliary"].images
+        # The nearest auxiliary image is found with the private image in hand: no retrieval can do better.
+        nearest = torch.cdist(victims.images.flatten(1), auxiliary.flatten(1)).argmin(1)
+        return {
+            "mean_image": auxiliary.mean(0, keepdim=True).expand_as(victims.images),
+            "nearest_auxiliary": auxiliary[nearest],
+        }
+
+    def _floors(self, victims: LabelledImages) -> dict[str, Leakage]:
+        return {name: self._leakage(images, victims) for name, images in self._floor_images(victims).items()}
+
+    def _utility(self, played: Played) -> Utility:
+        victims = self._parts["victims"]
+        right = 0
+        for owner, result in played.inference.items():
+            for request_id, predictions in result["predictions"].items():
+                indices = [self._victim(owner, int(request_id), row) for row in range(len(predictions))]
+                right += int((torch.tensor(predictions) == victims.labels[indices]).sum())
+        return Utility(
+            train_accuracy=self._target.train_accuracy,
+            accuracy=accuracy(self._target.network, victims.images, victims.labels),
+            accuracy_defended=right / len(victims),
+            evaluator_accuracy=accuracy(self._evaluator, victims.images, victims.labels),
+        )
+
+    def _cost(self, played: Played) -> Cost:
+        costs = [result["cost"] for result in played.inference.values()]
+        spec = TensorSpec.of(played.on_wire)
+        return Cost(
+            requests=sum(cost["requests"] for cost in costs),
+            bytes_up=sum(cost["bytes_up"] for cost in costs),
+            bytes_down=sum(cost["bytes_down"] for cost in costs),
+            activation_shape=spec.shape,
+            bytes_per_image=spec.bytes_per_sample,
+        )
+
+
+def _timing(scenario: Scenario, played: Played, started: float) -> dict[str, float]:
+    attacks = {
+        f"attack {scenario.attack_label(entry)}": answer.get("seconds", 0.0) for entry, answer, _ in played.attacks
+    }
+    wire = max(result["cost"]["seconds"] for result in played.inference.values())
+    return {"inference_wire": wire, **attacks, "trial": time.perf_counter() - started}

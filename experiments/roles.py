@@ -1,0 +1,197 @@
+"""What each party does in a run, as methods that take and return plain JSON.
+
+The same objects work inside the runner's process and behind `parties.processes.obey` in a process of their own.
+A party is told only what is its own: an owner its private images, the server's attacker what the threat model grants.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attacks import ATTACKS, make_attack
+from attacks.attack import AttackRefused, granted
+from attacks.knowledge import Auxiliary, Capability, Knowledge, Observation
+from defenses import make_defense
+from experiments.transports import Transport
+from parties.compute_server import ComputeServer, SplitPoint
+from parties.data_owner import DataOwner, QueryEndpoint
+from parties.messages import Hello, Kind, QueryBudgetExhausted, Role, TensorMessage
+from parties.transcript import Transcript
+from split_models.checkpoints import Identity, load_model, load_tensors, save_tensors
+from split_models.randomness import generator_for, layers_from
+from split_models.split_model import SplitModel, output_spec, split
+from split_models.zoo import build
+
+QUERY_BATCH = 64  # images per query message
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads inside; part of what makes results repeatable."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _load_part(path: str) -> tuple[SplitModel, Identity, SplitPoint]:
+    model, identity = load_model(Path(path))
+    model.requires_grad_(False)
+    assert identity.cut is not None
+    return split(model, identity.cut), identity, SplitPoint(identity.model, identity.digest, identity.cut)
+
+
+class OwnerRole:
+    """A data owner: its private images stay in this object."""
+
+    def __init__(self, name: str, transport: Transport) -> None:
+        self.name, self._transport = name, transport
+
+    def begin(
+        self, head: str, images: str, defense: str, settings: dict[str, Any], query_budget: int, seed: int
+    ) -> dict[str, Any]:
+        """Load the head and the private images, put up the defense, and open the query endpoint."""
+        parts, identity, point = _load_part(head)
+        activation = output_spec(parts.head, identity.input_spec)
+        tensors, _ = load_tensors(Path(images))
+        self._images = tensors["images"]
+
+        def owner(purpose: str) -> DataOwner:
+            guard = make_defense(defense, settings)
+            generator = generator_for(seed, purpose)
+            return DataOwner(self.name, parts.head, guard, point, identity.input_spec, activation, generator)
+
+        self._owner = owner("private inputs")
+        # Queries draw from a generator of their own, so that they never shift the noise on private inputs.
+        self._queries = QueryEndpoint(owner("queries"), query_budget)
+        return {"query_address": self._transport.serve(self._queries)}
+
+    def infer(self, address: str, batch_size: int) -> dict[str, Any]:
+        """Send all private images through the server; says what came back, what it cost and what went where."""
+        with torch_threads(1):
+            channel = self._transport.connect(address, self._owner.hello())
+            try:
+                replies = dict(self._owner.infer(channel, self._images, batch_size))
+            finally:
+                channel.close()
+        return {
+            "predictions": {request: logits.argmax(1).tolist() for request, logits in replies.items()},
+            "cost": asdict(channel.cost),
+        }
+
+    def end(self) -> dict[str, Any]:
+        """Close the query endpoint; says how many images it answered."""
+        self._transport.close()
+        return {"queries": self._queries.answered}
+
+
+class ServerRole:
+    """The compute server, honest in what it computes, and curious afterwards."""
+
+    def __init__(self, name: str, transport: Transport, report: Callable[[float], None]) -> None:
+        self.name, self._transport, self._report = name, transport, report
+
+    def begin(self, tail: str) -> dict[str, Any]:
+        """Load the tail and open for inference."""
+        self._parts, self._identity, self._point = _load_part(tail)
+        self._activation = output_spec(self._parts.head, self._identity.input_spec)
+        self._transcript = Transcript()
+        server = ComputeServer(
+            self._parts.tail, self._point, self._activation, self._identity.classes, self._transcript
+        )
+        return {"address": self._transport.serve(server)}
+
+    def show(self, output: str) -> dict[str, Any]:
+        """Write the activations as they were decoded; says whose each row is."""
+        save_tensors(Path(output), {"activations": self._transcript.activations})
+        return {"rows": self._transcript.rows}
+
+    def attack(
+        self,
+        attack: str,
+        settings: dict[str, Any],
+        grants: dict[str, Any],
+        seed: int,
+        threads: int,
+        output: str,
+    ) -> dict[str, Any]:
+        """Run one attack on the transcript and write its reconstructions to `output`, one a row of `show`.
+
+        `grants` maps each granted capability to what it consists of.
+        """
+        start = time.perf_counter()
+        running = make_attack(attack, settings)
+        running.progress = self._report
+        with torch_threads(threads):
+            try:
+                knowledge = granted(self._knowledge(grants, seed), ATTACKS[attack])
+                running.prepare(knowledge, generator_for(seed, "attack", attack))
+                images = running.reconstruct(Observation(self._transcript.activations))
+            except (AttackRefused, QueryBudgetExhausted) as refusal:
+                return {"refused": str(refusal)}
+        save_tensors(Path(output), {"images": images})
+        return {"notes": running.notes, "seconds": time.perf_counter() - start}
+
+    def end(self) -> dict[str, Any]:
+        """Close the server."""
+        self._transport.close()
+        return {}
+
+    def _knowledge(self, grants: dict[str, Any], seed: int) -> Knowledge:
+        query = grants.get(Capability.QUERIES)
+        return Knowledge(
+            input_spec=self._identity.input_spec,
+            activation_spec=self._activation,
+            head=_head(grants.get(Capability.HEAD)),
+            fresh_head=self._fresh_head if Capability.ARCHITECTURE in grants else None,
+            protect=_protect(grants.get(Capability.DEFENSE), seed),
+            query=self._query(query["address"]) if query else None,
+            query_budget=query["budget"] if query else 0,
+            tail=self._parts.tail if Capability.TAIL in grants else None,
+            auxiliary=_auxiliary(grants.get(Capability.AUXILIARY)),
+        )
+
+    def _fresh_head(self, generator: torch.Generator) -> nn.Module:
+        with layers_from(generator):
+            network = build(self._identity.model, self._identity.input_spec, self._identity.classes)
+        return split(network, self._point.cut).head
+
+    def _query(self, address: str) -> Callable[[Tensor], Tensor]:
+        def query(images: Tensor) -> Tensor:
+            point, spec = self._point, self._identity.input_spec
+            hello = Hello(self.name, Role.QUERY, point.model, point.model_digest, point.cut, spec)
+            channel = self._transport.connect(address, hello)
+            try:
+                batches = enumerate(images.split(QUERY_BATCH), start=1)
+                return torch.cat([channel.call(TensorMessage(n, Kind.INPUT, (b,))).tensor for n, b in batches])
+            finally:
+                channel.close()
+
+        return query
+
+
+def _head(path: str | None) -> Callable[[Tensor], Tensor] | None:
+    return None if path is None else _load_part(path)[0].head
+
+
+def _protect(defense: dict[str, Any] | None, seed: int) -> Callable[[Tensor], Tensor] | None:
+    if defense is None:
+        return None
+    copy = make_defense(defense["name"], defense["settings"]).eval()
+    # The attacker knows the defense, not the owner's randomness: it draws its own.
+    generator = generator_for(seed, "attacker's copy of the defense")
+    return lambda activations: copy.protect(activations, generator)
+
+
+def _auxiliary(path: str | None) -> Auxiliary | None:
+    return None if path is None else Auxiliary(**load_tensors(Path(path))[0])

@@ -1,0 +1,137 @@
+"""One run: train the target, let the parties play every trial, judge as the referee, write records."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from experiments.crew import Crew, assembled
+from experiments.metrics.identification import train_evaluator
+from experiments.record import Record, read_record, record_path, write_manifest, write_record
+from experiments.referee import Referee
+from experiments.roles import torch_threads
+from experiments.scenario import Scenario, Trial, check_against_data
+from experiments.target import Target, cached_target
+from experiments.trial import play
+from parties.datasets import load
+from parties.datasets.dataset import LabelledImages, RawData, partition
+from split_models.checkpoints import save_tensors
+from split_models.randomness import seed_for
+
+Say = Callable[[str, float], None]
+"""Told which step is under way and which fraction of it, in [0, 1], is done."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all trials of a run share."""
+
+    raw: RawData
+    parts: dict[str, LabelledImages]
+    duplicates: int
+    target: Target
+    evaluator: nn.Module
+
+
+def run(
+    scenario: Scenario,
+    folder: Path,
+    data_dir: Path | None = None,
+    say: Say = lambda step, fraction: None,
+    fresh: bool = False,
+) -> Iterator[tuple[Trial, Record, bool]]:
+    """Run every trial of a scenario; yields each with its record and whether that was there already.
+
+    A finished trial's record is kept under a hash of all that could change it, so a run that was interrupted goes on
+    where it stopped; `fresh` computes all again.
+
+    Raises:
+        ScenarioError, DataError: before anything starts.
+        PartyError: a party died; records written until then stay.
+    """
+    raw = load(scenario.data.name, data_dir)
+    check_against_data(scenario, raw.input_spec, len(raw.classes))
+    parts, duplicates = partition(raw, scenario.data.sizes, seed_for(scenario.seed, "partition"))
+    trials = list(scenario.trials())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_manifest(folder, scenario.name, [trial.key for trial in trials])
+    missing = [trial for trial in trials if fresh or not record_path(folder, trial.key).exists()]
+    kept = {trial.key: read_record(record_path(folder, trial.key)) for trial in trials if trial not in missing}
+    owners = [f"owner-{number}" for number in range(1, scenario.owners.count + 1)] if missing else []
+    with _scratch(folder) as scratch, contextlib.ExitStack() as stack:
+        if missing:
+            crew = stack.enter_context(assembled(scenario.transport, owners, folder / "logs"))
+            prepared = _prepare(scenario, folder, raw, parts, duplicates, say)
+            _hand_out(scratch, parts, owners)
+        for trial in trials:
+            if trial.key in kept:
+                yield trial, kept[trial.key], True
+                continue
+            record = _one(trial, prepared, crew, owners, scratch, folder, say)
+            write_record(folder, record)
+            yield trial, record, False
+
+
+def _prepare(
+    scenario: Scenario, folder: Path, raw: RawData, parts: dict[str, LabelledImages], duplicates: int, say: Say
+) -> Prepared:
+    with torch_threads(scenario.threads):
+        step = f"training {scenario.model.name} on {raw.name}"
+        say(step, 0.0)
+        target = cached_target(
+            scenario, parts["train"], raw.input_spec, len(raw.classes), folder, lambda fraction: say(step, fraction)
+        )
+        say("training the independent classifier", 0.0)
+        evaluator = train_evaluator(parts["train"], len(raw.classes), scenario.seed)
+    return Prepared(raw, parts, duplicates, target, evaluator)
+
+
+def _hand_out(scratch: Path, parts: dict[str, LabelledImages], owners: list[str]) -> None:
+    """Write what each party may hold: an owner its share of the victims, the attacker its auxiliary images."""
+    for position, owner in enumerate(owners):
+        save_tensors(scratch / f"{owner}.safetensors", {"images": parts["victims"].images[position :: len(owners)]})
+    auxiliary, validation = parts["auxiliary"], parts["validation"]
+    content = {
+        "images": auxiliary.images,
+        "labels": auxiliary.labels,
+        "validation_images": validation.images,
+        "validation_labels": validation.labels,
+    }
+    save_tensors(scratch / "auxiliary.safetensors", content)
+
+
+def _one(
+    trial: Trial, prepared: Prepared, crew: Crew, owners: list[str], scratch: Path, folder: Path, say: Say
+) -> Record:
+    start = time.perf_counter()
+    checkpoints = prepared.target.save_parts(scratch, trial.cut)
+    played = play(trial, crew, owners, checkpoints, scratch, say)
+    say(f"{trial.label}: judging", 0.0)
+    referee = Referee(trial, prepared.parts, prepared.target, prepared.evaluator, owners)
+    facts: dict[str, Any] = {
+        "name": prepared.raw.name,
+        "classes": len(prepared.raw.classes),
+        "input_shape": list(prepared.raw.input_spec.shape),
+        "sizes": trial.scenario.data.sizes,
+        "duplicates_dropped": prepared.duplicates,
+        "shareable": prepared.raw.shareable,
+    }
+    return referee.judge(played, facts, folder, started=start)
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A private folder for what parties are handed; it is gone at the end of the run."""
+    path = Path(tempfile.mkdtemp(prefix=".scratch-", dir=folder))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,83 @@
+"""The evaluation questions itself: doubts about a trial, in words, that travel in its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from attacks.knowledge import Capability
+from experiments.record import AttackOutcome, Leakage, Utility
+
+MARGIN_DB = 1.0
+"""Differences of mean PSNR below this are not worth a doubt."""
+
+
+def doubts(
+    attacks: Sequence[AttackOutcome], floors: Mapping[str, Leakage], utility: Utility, defense_random: bool
+) -> list[str]:
+    """What a careful reader would ask about these results."""
+    done = {outcome.label: outcome for outcome in attacks if outcome.leakage}
+    return [
+        *_not_better_than_floor(done, floors),
+        *_white_box_weaker(done),
+        *_random_defense(done, defense_random),
+        *_utility(utility),
+    ]
+
+
+def wire_doubts(undefended: Tensor, on_wire: Tensor, defense: str) -> list[str]:
+    """Compare what a head computes with what the server decoded, both (N, *shape)."""
+    # Another batch size may round the last bits differently; that is no defense.
+    same = torch.allclose(undefended, on_wire, rtol=1e-4, atol=1e-4 * float(undefended.square().mean().sqrt()))
+    if defense != "none" and same:
+        return [f"{defense} changed nothing on the wire; at this strength it is no defense"]
+    if defense == "none" and not same:
+        return ["what the server decoded is not what the head computes, although there is no defense"]
+    return []
+
+
+def _psnr(outcome: AttackOutcome | Leakage) -> float:
+    leakage = outcome.leakage if isinstance(outcome, AttackOutcome) else outcome
+    assert leakage is not None
+    return leakage.psnr_db.mean
+
+
+def _not_better_than_floor(done: Mapping[str, AttackOutcome], floors: Mapping[str, Leakage]) -> list[str]:
+    mean = _psnr(floors["mean_image"])
+    return [
+        f"{label} is no better than the mean image ({_psnr(outcome):.1f} against {mean:.1f} dB)"
+        for label, outcome in done.items()
+        if _psnr(outcome) <= mean
+    ]
+
+
+def _white_box_weaker(done: Mapping[str, AttackOutcome]) -> list[str]:
+    white = {label: o for label, o in done.items() if Capability.HEAD in o.requires}
+    others = {label: o for label, o in done.items() if Capability.HEAD not in o.requires}
+    return [
+        f"{label}, which knows the head, is weaker than {other}, which does not "
+        f"({_psnr(outcome):.1f} against {_psnr(stronger):.1f} dB): the white box is not exhausted"
+        for label, outcome in white.items()
+        for other, stronger in others.items()
+        if _psnr(stronger) > _psnr(outcome) + MARGIN_DB
+    ]
+
+
+def _random_defense(done: Mapping[str, AttackOutcome], defense_random: bool) -> list[str]:
+    if not (defense_random and done):
+        return []
+    return ["the defense is random and each input was seen once; an attacker who sees it repeatedly averages"]
+
+
+def _utility(utility: Utility) -> list[str]:
+    found = []
+    if utility.evaluator_accuracy < 0.9:
+        found.append(
+            f"the independent classifier is right on only {utility.evaluator_accuracy:.0%} of the victims themselves; "
+            "identification figures are bounded by that"
+        )
+    if utility.drop > 0.1:
+        found.append(f"the defense costs {utility.drop:.1%} of accuracy; compare defenses at equal cost")
+    return found

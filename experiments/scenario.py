@@ -1,0 +1,226 @@
+"""Strict typed scenarios: what a run is made of, read from TOML, with overrides from the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from attacks import AttackError, make_attack
+from attacks.knowledge import Capability
+from defenses import DefenseError, make_defense
+from experiments.overrides import OverrideError, apply_overrides
+from parties.datasets.dataset import PARTS
+from split_models.split_model import cut_names
+from split_models.tensor_spec import TensorSpec
+from split_models.zoo import build
+
+
+class ScenarioError(ValueError):
+    """A scenario is misspelt, incomplete or contradicts itself; the message says where and what is valid."""
+
+
+class Strict(BaseModel):
+    """A table whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Strict):
+    """[data]: what the parties hold, in images per part; the four parts share no image."""
+
+    name: str = Field(default="digits", description="a registered data set, or the path of an .npz")
+    train: int = Field(default=1000, ge=2, description="the target's training part")
+    auxiliary: int = Field(default=500, ge=2, description="what the attacker learns from")
+    validation: int = Field(default=100, ge=2, description="what the attacker chooses by")
+    victims: int = Field(default=64, ge=1, description="private inputs that are sent and attacked")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images per part, as `partition` takes them."""
+        return {part: getattr(self, part) for part in PARTS}
+
+
+class Model(Strict):
+    """[model]: the target network and how it is trained before it is split."""
+
+    name: str = "lenet"
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0, description="of Adam, annealed to 0 along a cosine")
+
+
+class Owners(Strict):
+    """[owners]: who holds the victims, in equal shares."""
+
+    count: int = Field(default=1, ge=1, le=64, description="processes, one each")
+    batch_size: int = Field(default=16, ge=1, description="images per message")
+
+
+class ThreatModel(Strict):
+    """[threat_model]: what the untrusted server is granted; an attack that needs more is refused."""
+
+    grants: tuple[Capability, ...] = tuple(Capability)
+    query_budget: int = Field(default=10_000, ge=0, description="images that the owner answers for the attacker")
+
+
+class Named(BaseModel):
+    """One entry of [[defenses]] or [[attacks]]: a registered name, and settings that its own class checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+    @property
+    def label(self) -> str:
+        """The name with its settings, as tables show it."""
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.settings.items())])
+
+
+class Scenario(Strict):
+    """A whole run: every cut under every defense, attacked by every attack."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    transport: Literal["grpc", "in-process"] = "grpc"
+    threads: int = Field(default=2, ge=1, le=256, description="of the target's training and of each attack")
+    data: Data = Data()
+    model: Model = Model()
+    cuts: tuple[str, ...] = Field(min_length=1)
+    owners: Owners = Owners()
+    defenses: tuple[Named, ...] = Field(default=(Named(name="none"),), min_length=1)
+    attacks: tuple[Named, ...] = Field(min_length=1)
+    threat_model: ThreatModel = ThreatModel()
+
+    def trials(self) -> Iterator[Trial]:
+        """Every cut with every defense."""
+        for cut in self.cuts:
+            for defense in self.defenses:
+                yield Trial(scenario=self, cut=cut, defense=defense)
+
+    def attack_label(self, entry: Named) -> str:
+        """What tables call an attack: its name, with its settings where the name is there more than once."""
+        alone = sum(other.name == entry.name for other in self.attacks) == 1
+        return entry.name if alone else entry.label
+
+    def key(self, *parts: str) -> str:
+        """16 hex digits over the named fields: equal for equal content, whatever its order in the file."""
+        content = self.model_dump(mode="json", include=set(parts) | {"seed", "threads"})
+        return _hash(content)
+
+
+class Trial(Strict):
+    """One cut under one defense: the unit of work, with one record."""
+
+    scenario: Scenario
+    cut: str
+    defense: Named
+
+    @property
+    def key(self) -> str:
+        """16 hex digits over all that could change the result; the transport cannot."""
+        fields = {"data", "model", "owners", "attacks", "threat_model", "seed", "threads"}
+        content = self.scenario.model_dump(mode="json", include=fields)
+        return _hash({**content, "cut": self.cut, "defense": self.defense.model_dump(mode="json")})
+
+    @property
+    def label(self) -> str:
+        """What tells this trial from the others of its scenario."""
+        return f"{self.cut} · {self.defense.label}"
+
+
+def bundled() -> dict[str, str]:
+    """The scenarios that come with the package: name → description."""
+    folder = resources.files("experiments") / "scenarios"
+    tables = [tomllib.loads(file.read_text()) for file in folder.iterdir() if file.name.endswith(".toml")]
+    return {table["name"]: table.get("description", "") for table in sorted(tables, key=lambda table: table["name"])}
+
+
+def read_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
+    """A bundled scenario by its name, or one from a TOML file, with `key=value` overrides applied.
+
+    Raises:
+        ScenarioError: no such scenario, no TOML, an unknown key, or a value that is not allowed.
+    """
+    path = Path(name_or_path)
+    if name_or_path in bundled():
+        text = (resources.files("experiments") / "scenarios" / f"{name_or_path}.toml").read_text()
+    elif path.is_file():
+        text = path.read_text(errors="replace")
+    else:
+        raise ScenarioError(
+            f"no scenario {name_or_path!r}: expected a TOML file or one of the bundled {', '.join(bundled())}"
+        )
+    try:
+        table = tomllib.loads(text)
+        apply_overrides(table, overrides)
+        scenario = Scenario.model_validate(table)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{name_or_path} is not valid TOML: {error}") from error
+    except OverrideError as error:
+        raise ScenarioError(str(error)) from error
+    except ValidationError as error:
+        raise ScenarioError(f"{name_or_path}: {_in_words(error)}") from error
+    _check_names(scenario)
+    return scenario
+
+
+def check_against_data(scenario: Scenario, input_spec: TensorSpec, classes: int) -> None:
+    """Check that the network takes these images and has every cut of the scenario.
+
+    Raises:
+        ScenarioError: naming the cuts that there are.
+    """
+    try:
+        cuts = cut_names(build(scenario.model.name, input_spec, classes))
+    except ValueError as error:
+        raise ScenarioError(str(error)) from error
+    for cut in scenario.cuts:
+        if cut not in cuts:
+            raise ScenarioError(f"unknown cut {cut!r}: {scenario.model.name} has {', '.join(cuts)}")
+
+
+def _check_names(scenario: Scenario) -> None:
+    try:
+        for defense in scenario.defenses:
+            make_defense(defense.name, defense.settings)
+        for attack in scenario.attacks:
+            make_attack(attack.name, attack.settings)
+    except (DefenseError, AttackError) as error:
+        raise ScenarioError(str(error)) from error
+    check_against_data(scenario.model_copy(update={"cuts": ()}), TensorSpec((1, 32, 32)), 2)
+    for what in ("defenses", "attacks"):
+        labels = [entry.label for entry in getattr(scenario, what)]
+        if len(set(labels)) != len(labels):
+            raise ScenarioError(f"{what}: expected each entry once, got one twice; change a setting or drop it")
+    if len(set(scenario.cuts)) != len(scenario.cuts):
+        raise ScenarioError("cuts: expected each cut once, got one twice")
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first problem of a validation, with the valid keys where one is unknown."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        table: Any = Scenario
+        for step in first["loc"][:-1]:
+            table = table.model_fields[step].annotation
+        return f"unknown key {where!r}; valid here: {', '.join(table.model_fields)}"
+    if first["type"] == "missing":
+        return f"{where!r} is missing; give it a value"
+    return f"{where}: {first['msg']}, got {first['input']!r}"
+
+
+def _hash(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()

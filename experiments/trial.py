@@ -1,0 +1,107 @@
+"""One trial as the parties play it: inference over the wire, then each attack on what the server saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from attacks import ATTACKS
+from attacks.knowledge import Capability
+from experiments.crew import SERVER, Crew
+from experiments.scenario import Named, Trial
+from split_models.checkpoints import load_tensors
+from split_models.randomness import seed_for
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came out of a trial, before anybody judges it."""
+
+    inference: dict[str, dict[str, Any]]  # per owner: predictions by request id, and cost
+    attacks: list[tuple[Named, dict[str, Any], Tensor | None]]  # entry, the server's answer, reconstructions
+    on_wire: Tensor  # activations as the server decoded them
+    rows: list[tuple[str, int, int]]  # for each row of on_wire: owner, request id, row of that message
+
+
+def play(
+    trial: Trial,
+    crew: Crew,
+    owners: list[str],
+    checkpoints: dict[str, Path],
+    scratch: Path,
+    say: Callable[[str, float], None],
+) -> Played:
+    """Let the parties of `crew` run one trial; files they exchange with the runner are below `scratch`."""
+    scenario, seed = trial.scenario, trial.scenario.seed
+    say(f"{trial.label}: inference over the wire", 0.0)
+    opened = crew.ask({SERVER: ("begin", {"tail": str(checkpoints["tail"])})})[SERVER]
+    begun = crew.ask(
+        {
+            owner: (
+                "begin",
+                {
+                    "head": str(checkpoints["head"]),
+                    "images": str(scratch / f"{owner}.safetensors"),
+                    "defense": trial.defense.name,
+                    "settings": trial.defense.settings,
+                    "query_budget": scenario.threat_model.query_budget,
+                    "seed": seed_for(seed, trial.cut, trial.defense.label, owner),
+                },
+            )
+            for owner in owners
+        }
+    )
+    infer = {"address": opened["address"], "batch_size": scenario.owners.batch_size}
+    inference = crew.ask(dict.fromkeys(owners, ("infer", infer)))
+    seen_path = scratch / "seen.safetensors"
+    rows = crew.ask({SERVER: ("show", {"output": str(seen_path)})})[SERVER]["rows"]
+    seen, _ = load_tensors(seen_path)
+    offered = _grants(trial, checkpoints["head"], begun[owners[0]]["query_address"], scratch / "auxiliary.safetensors")
+    attacks = [_attack(trial, entry, offered, crew, scratch, say) for entry in scenario.attacks]
+    crew.ask({**{owner: ("end", {}) for owner in owners}, SERVER: ("end", {})})
+    return Played(inference, attacks, seen["activations"], [(owner, request, row) for owner, request, row in rows])
+
+
+def _attack(
+    trial: Trial,
+    entry: Named,
+    offered: dict[str, Any],
+    crew: Crew,
+    scratch: Path,
+    say: Callable[[str, float], None],
+) -> tuple[Named, dict[str, Any], Tensor | None]:
+    step = f"{trial.label}: {entry.name}"
+    say(step, 0.0)
+    output = scratch / "reconstructions.safetensors"
+    output.unlink(missing_ok=True)
+    cls = ATTACKS[entry.name]
+    wanted = cls.requires | cls.uses
+    arguments = {
+        "attack": entry.name,
+        "settings": entry.settings,
+        "grants": {capability: offer for capability, offer in offered.items() if capability in wanted},
+        "seed": seed_for(trial.scenario.seed, "attacker"),
+        "threads": trial.scenario.threads,
+        "output": str(output),
+    }
+    command = {SERVER: ("attack", arguments)}
+    answer = crew.ask(command, report=lambda name, fraction: say(step, fraction))[SERVER]
+    images = None if "refused" in answer else load_tensors(output)[0]["images"]
+    return entry, answer, images
+
+
+def _grants(trial: Trial, head: Path, query_address: str, auxiliary: Path) -> dict[str, Any]:
+    """What each granted capability consists of; what is not granted never reaches the server's process."""
+    everything: dict[Capability, Any] = {
+        Capability.HEAD: str(head),
+        Capability.ARCHITECTURE: True,
+        Capability.DEFENSE: {"name": trial.defense.name, "settings": trial.defense.settings},
+        Capability.QUERIES: {"address": query_address, "budget": trial.scenario.threat_model.query_budget},
+        Capability.TAIL: True,
+        Capability.AUXILIARY: str(auxiliary),
+    }
+    return {capability.value: everything[capability] for capability in trial.scenario.threat_model.grants}

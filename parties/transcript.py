@@ -1,0 +1,83 @@
+"""What an honest-but-curious server remembers: each activation as it decoded it, after the owner's defense."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from split_models.checkpoints import CheckpointError, load_tensors, save_tensors
+
+FORMAT = "unsmash-transcript-1"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One activation message (N, *shape): who sent it, and under which request id."""
+
+    party: str
+    request_id: int
+    activations: Tensor
+
+
+class Transcript:
+    """All sightings of one compute server; safe to append to from several sessions at once."""
+
+    def __init__(self, sightings: list[Sighting] | None = None) -> None:
+        self._sightings = list(sightings or [])
+        self._lock = threading.Lock()
+
+    def append(self, party: str, request_id: int, activations: Tensor) -> None:
+        """Remember one message; keeps a copy of its own."""
+        with self._lock:
+            self._sightings.append(Sighting(party, request_id, activations.detach().clone()))
+
+    @property
+    def sightings(self) -> list[Sighting]:
+        """By party and request id, so that the order does not depend on which owner was faster."""
+        with self._lock:
+            return sorted(self._sightings, key=lambda seen: (seen.party, seen.request_id))
+
+    @property
+    def activations(self) -> Tensor:
+        """Every activation seen, one row a sample, in the order of `sightings`.
+
+        Raises:
+            ValueError: nothing was seen.
+        """
+        sightings = self.sightings
+        if not sightings:
+            raise ValueError("the transcript is empty: no owner has sent an activation yet")
+        return torch.cat([seen.activations for seen in sightings])
+
+    @property
+    def rows(self) -> list[tuple[str, int, int]]:
+        """For each row of `activations`: the party, its request id, and the row in that message."""
+        return [(seen.party, seen.request_id, row) for seen in self.sightings for row in range(len(seen.activations))]
+
+    def save(self, path: Path) -> None:
+        """Write all sightings as one safetensors file, atomically."""
+        sightings = self.sightings
+        keys = json.dumps([(seen.party, seen.request_id) for seen in sightings])
+        tensors = {str(number): seen.activations for number, seen in enumerate(sightings)}
+        save_tensors(path, tensors, {"format": FORMAT, "sightings": keys})
+
+    @classmethod
+    def load(cls, path: Path) -> Transcript:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: no transcript, or a broken one.
+        """
+        tensors, metadata = load_tensors(path)
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{path}: expected a {FORMAT} file; give one that `unsmash serve` wrote")
+        try:
+            keys = json.loads(metadata["sightings"])
+            return cls([Sighting(str(p), int(r), tensors[str(n)]) for n, (p, r) in enumerate(keys)])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: its list of sightings cannot be read ({error})") from error
