@@ -1,1 +1,94 @@
-def main() -> None: ...
+"""The command line: `unsmash run`, `list`, `report`, `pretrain`, `serve`, `own`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib.metadata import version
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from attacks import AttackError
+from defenses import DefenseError
+from experiments.commands import hand, show, start
+from experiments.record import RecordError
+from experiments.scenario import ScenarioError
+from parties.datasets.dataset import DataError
+from parties.messages import SessionRefused, WireError
+from parties.processes import PartyError
+from split_models.checkpoints import CheckpointError
+from split_models.split_model import SplitError
+from split_models.tensor_spec import SpecError
+
+USER_ERRORS = (
+    AttackError,
+    CheckpointError,
+    DataError,
+    DefenseError,
+    RecordError,
+    ScenarioError,
+    SessionRefused,
+    SpecError,
+    SplitError,
+    WireError,
+)
+"""What a user can put right: one line and exit status 2."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app.command("run")(start.run)
+app.command("pretrain")(start.pretrain)
+app.command("report")(show.report)
+app.command("list")(show.list_names)
+app.command("serve")(hand.serve)
+app.command("own")(hand.own)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Console().print(f"unsmash {version('unsmash')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def unsmash(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What does a server learn from smashed data, and what is a client-side defense worth?
+
+    Cut a network between a data owner and a server, let real processes exchange activations over gRPC, attack them
+    from the server's side, and measure what leaked.
+
+    First steps:  [bold]unsmash run quickstart[/bold]  then open the report it names.
+    [bold]unsmash list scenarios[/bold] shows what else can be run; every value of a scenario can be changed with
+    [bold]--set[/bold], as in [bold]unsmash run quickstart --set defense.sigma=0.5 --set data.victims=100[/bold].
+    """
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can put right end in one line and exit status 2."""
+    # A polite end by `kill` has to pass the same clean-up as Ctrl-C.
+    signal.signal(signal.SIGTERM, _terminated)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        app()
+    except USER_ERRORS as error:
+        errors.print(f"[bold red]error:[/] {_plain(error)}")
+        sys.exit(2)
+    except PartyError as error:
+        errors.print(f"[bold red]a party failed:[/] {_plain(error)}")
+        sys.exit(1)
+    except (KeyboardInterrupt, BrokenPipeError):
+        errors.print("interrupted; finished trials are kept and the same command goes on from there")
+        sys.exit(130)
+
+
+def _plain(error: Exception) -> str:
+    return str(error).replace("[", r"\[")

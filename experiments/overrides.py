@@ -26,10 +26,11 @@ def apply_overrides(table: dict[str, Any], overrides: Sequence[str]) -> None:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             raise OverrideError(f"expected --set key=value, got {override!r}")
-        _assign(table, key.strip().split("."), _value(text.strip()), key.strip())
+        _assign(table, key.strip().split("."), parse_value(text.strip()), key.strip())
 
 
-def _value(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """A value as TOML writes it, or the text itself where that is no TOML."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,0 +1,157 @@
+"""`unsmash serve` and `unsmash own`: parties started by hand, in two terminals or on two machines."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from defenses import Defense, DefenseError, make_defense
+from experiments.overrides import parse_value
+from parties.compute_server import ComputeServer, SplitPoint
+from parties.data_owner import DataOwner, QueryEndpoint
+from parties.datasets import load
+from parties.datasets.dataset import DataError
+from parties.messages import Session
+from parties.transcript import Transcript
+from parties.wire.client import GrpcChannel
+from parties.wire.security import ClientSecurity, ServerSecurity, read_tokens
+from parties.wire.server import GrpcServer
+from split_models.checkpoints import CheckpointError, Identity, load_model
+from split_models.randomness import generator_for
+from split_models.split_model import SplitModel, output_spec, split
+
+Certificate = Annotated[Path | None, typer.Option(help="PEM file of this party's certificate; needs --key.")]
+Key = Annotated[Path | None, typer.Option(help="PEM file of the private key.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Plaintext although other machines can reach it.")]
+
+
+class _RecordingServer(ComputeServer):
+    """Saves its transcript whenever a session has ended."""
+
+    path: Path | None = None
+    console: Console
+
+    def close(self, session: Session) -> None:
+        if self.path and self.transcript.sightings:
+            self.transcript.save(self.path)
+        self.console.print(f"{session.hello.party} has left; {len(self.transcript.rows)} activations seen so far")
+
+
+def serve(
+    tail: Annotated[Path, typer.Argument(help="The tail that `unsmash pretrain` wrote.")],
+    listen: Annotated[str, typer.Option(help="host:port; port 0 takes a free one.")] = "127.0.0.1:50051",
+    transcript: Annotated[Path | None, typer.Option(help="Where to keep the activations that were seen.")] = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    owners_ca: Annotated[Path | None, typer.Option(help="Owners need a certificate of this authority.")] = None,
+    tokens: Annotated[Path | None, typer.Option(help='JSON file {"owner": "token"}; owners need theirs.')] = None,
+    insecure: Insecure = False,
+) -> None:
+    """Be the compute server: answer owners with logits, and remember what they sent. Ends with Ctrl-C or SIGTERM."""
+    parts, identity, point = _load(tail, "tail")
+    torch.set_num_threads(1)  # a session's thread computes; several sessions share the cores
+    security = ServerSecurity(certificate, key, owners_ca, read_tokens(tokens) if tokens else {}, insecure)
+    activation = output_spec(parts.head, identity.input_spec)
+    endpoint = _RecordingServer(parts.tail, point, activation, identity.classes, Transcript())
+    endpoint.path, endpoint.console = transcript, Console(highlight=False, soft_wrap=True)
+    server = GrpcServer(endpoint, listen, security=security)
+    server.start()
+    endpoint.console.print(f"serving {identity.model} behind {point.cut} at {server.address}; Ctrl-C ends it")
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        endpoint.console.print("draining sessions")
+    finally:
+        server.stop()
+        if transcript and endpoint.transcript.sightings:
+            endpoint.transcript.save(transcript)
+
+
+def own(
+    head: Annotated[Path, typer.Argument(help="The head that `unsmash pretrain` wrote.")],
+    server: Annotated[str, typer.Option(help="host:port of the compute server.")],
+    data: Annotated[str, typer.Option(help="A registered data set, or an .npz with images and labels.")],
+    defense: Annotated[str, typer.Option(help="What acts before the wire.")] = "none",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of the defense.")] = None,
+    name: Annotated[str, typer.Option(help="Who this owner is to the server.")] = "owner",
+    count: Annotated[int | None, typer.Option(min=1, help="Send only the first so many images.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per message.")] = 16,
+    wire_dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16 on the wire.")] = "float32",
+    query_listen: Annotated[str | None, typer.Option(help="After sending, answer queries at host:port.")] = None,
+    query_budget: Annotated[int, typer.Option(min=0, help="Images answered in all.")] = 1000,
+    seed: Annotated[int | None, typer.Option(help="Of the defense's randomness; default: unpredictable.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(envvar="UNSMASH_DATA", help="Folder of data sets.")] = None,
+    server_ca: Annotated[Path | None, typer.Option(help="PEM file of the authority behind the server.")] = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    token_file: Annotated[Path | None, typer.Option(help="File that holds this owner's token.")] = None,
+    insecure: Insecure = False,
+) -> None:
+    """Be a data owner: send private images through head and defense, and read the server's answers."""
+    parts, identity, point = _load(head, "head")
+    raw = load(data, data_dir)
+    if raw.input_spec != identity.input_spec:
+        raise DataError(f"{data}: expected images {identity.input_spec.shape}, got {raw.input_spec.shape}")
+    images = torch.from_numpy(raw.images[:count]).float() / 255
+    labels = torch.from_numpy(raw.labels[:count])
+    randomness = secrets.randbits(62) if seed is None else seed
+    activation = output_spec(parts.head, identity.input_spec)
+
+    def owner(purpose: str) -> DataOwner:
+        guard = _defense(defense, settings or [])
+        generator = generator_for(randomness, name, purpose)
+        return DataOwner(name, parts.head, guard, point, identity.input_spec, activation, generator)
+
+    token = token_file.read_text().strip() if token_file else None
+    security = ClientSecurity(server_ca, certificate, key, token, None, insecure)
+    console = Console(highlight=False, soft_wrap=True)
+    sender = owner("private inputs")
+    with GrpcChannel(server, sender.hello(wire_dtype), security=security) as channel:
+        start, total = time.perf_counter(), -(-len(images) // batch_size)
+        replies = track(sender.infer(channel, images, batch_size), "sending", total=total, console=console)
+        predictions = torch.cat([logits.argmax(1) for _, logits in replies])
+        seconds, cost = time.perf_counter() - start, channel.cost
+    console.print(
+        f"{len(images)} images in {cost.requests} messages: {float((predictions == labels).float().mean()):.1%} "
+        f"classified right, {cost.bytes_up:,} bytes up, {cost.bytes_down:,} down, {seconds:.2f} s"
+    )
+    if query_listen:
+        with _answering(QueryEndpoint(owner("queries"), query_budget), query_listen, insecure, console) as queries:
+            queries.wait()
+
+
+@contextlib.contextmanager
+def _answering(endpoint: QueryEndpoint, listen: str, insecure: bool, console: Console) -> Iterator[GrpcServer]:
+    server = GrpcServer(endpoint, listen, security=ServerSecurity(insecure=insecure))
+    server.start()
+    console.print(f"answering queries at {server.address}; Ctrl-C ends it")
+    try:
+        yield server
+    except KeyboardInterrupt:
+        console.print(f"answered {endpoint.answered} images")
+    finally:
+        server.stop()
+
+
+def _defense(name: str, settings: list[str]) -> Defense:
+    pairs = [setting.partition("=") for setting in settings]
+    if any(not equals for _, equals, _ in pairs):
+        raise DefenseError(f"expected --set key=value, got {' '.join(settings)!r}")
+    return make_defense(name, {key.strip(): parse_value(value.strip()) for key, _, value in pairs})
+
+
+def _load(path: Path, part: str) -> tuple[SplitModel, Identity, SplitPoint]:
+    model, identity = load_model(path)
+    model.requires_grad_(False)
+    if identity.part != part or identity.cut is None:
+        raise CheckpointError(f"{path}: expected a {part}, got a {identity.part} network; name {part}.safetensors")
+    return split(model, identity.cut), identity, SplitPoint(identity.model, identity.digest, identity.cut)

@@ -1,0 +1,110 @@
+"""`unsmash run` and `unsmash pretrain`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments import runner
+from experiments.commands.options import DataDir, Overrides, ScenarioName
+from experiments.commands.tables import results_table
+from experiments.report.html import write_report
+from experiments.roles import torch_threads
+from experiments.scenario import Scenario, check_against_data, read_scenario
+from experiments.target import cached_target
+from parties.datasets import load
+from parties.datasets.dataset import partition
+from split_models.randomness import seed_for
+
+
+def run(
+    scenario: ScenarioName,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for records and report; default runs/NAME.")] = None,
+    data_dir: DataDir = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute again what finished earlier.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+) -> None:
+    """Run a scenario: train, split, send, attack, judge.
+
+    Writes one JSON record a trial and report.html. An interrupted run goes on where it stopped when it is given again.
+    """
+    chosen = read_scenario(scenario, overrides or [])
+    folder = out or Path("runs") / chosen.name
+    console = Console(quiet=quiet)
+    records = []
+    with _progress(console, chosen) as (say, finished):
+        for trial, record, reused in runner.run(chosen, folder, data_dir, say, fresh):
+            records.append(record)
+            finished(trial.label + (" (was there already)" if reused else ""))
+    console.print(results_table(records))
+    for record in records:
+        for warning in record.warnings:
+            console.print(f"[yellow]doubt[/] {escape(record.label)}: {escape(warning)}")
+    report = write_report(folder)
+    console.print(f"records: {folder / 'records'}\nreport:  {report}", soft_wrap=True, highlight=False, markup=False)
+
+
+def pretrain(
+    scenario: ScenarioName,
+    cut: Annotated[str, typer.Option(help="The layer after which the network is cut.")],
+    out: Annotated[Path, typer.Option(help="Folder for head.safetensors, tail.safetensors and victims.npz.")],
+    overrides: Overrides = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Train a scenario's network and write its two halves, for parties that are started by hand.
+
+    The owner gets head.safetensors and victims.npz (held-out private inputs), the server gets tail.safetensors.
+    """
+    chosen = read_scenario(scenario, [*(overrides or []), f"cuts=['{cut}']"])
+    raw = load(chosen.data.name, data_dir)
+    check_against_data(chosen, raw.input_spec, len(raw.classes))
+    parts, _ = partition(raw, chosen.data.sizes, seed_for(chosen.seed, "partition"))
+    console = Console()
+    with _progress(console, chosen) as (say, _), torch_threads(chosen.threads):
+        target = cached_target(
+            chosen, parts["train"], raw.input_spec, len(raw.classes), out, lambda fraction: say("training", fraction)
+        )
+    for part, path in target.save_parts(out, cut).items():
+        path.replace(out / f"{part}.safetensors")
+    victims = parts["victims"]
+    np.savez(
+        out / "victims.npz",
+        images=np.rint(victims.images.numpy() * 255).astype(np.uint8),
+        labels=victims.labels.numpy(),
+        class_names=np.array(raw.classes),
+    )
+    console.print(
+        f"{chosen.model.name} reached {target.train_accuracy:.1%} on its training part; "
+        f"wrote head.safetensors, tail.safetensors and victims.npz to {out}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+@contextmanager
+def _progress(
+    console: Console, scenario: Scenario
+) -> Iterator[tuple[Callable[[str, float], None], Callable[[str], None]]]:
+    """Two bars: the trials, and the step under way."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        trials = progress.add_task(escape(scenario.name), total=len(scenario.cuts) * len(scenario.defenses))
+        step = progress.add_task("starting", total=1.0)
+
+        def say(description: str, fraction: float) -> None:
+            progress.update(step, description=escape(description), completed=fraction)
+
+        def finished(label: str) -> None:
+            progress.advance(trials)
+            progress.console.print(f"[green]done[/] {escape(label)}", highlight=False)
+
+        yield say, finished
