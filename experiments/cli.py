@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib.metadata import version
@@ -76,6 +77,7 @@ def main() -> None:
     """Run the command line; errors that a user can put right end in one line and exit status 2."""
     # A polite end by `kill` has to pass the same clean-up as Ctrl-C.
     signal.signal(signal.SIGTERM, _terminated)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's core logs comes as an error of ours as well
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from attacks import ATTACKS
 from defenses import DEFENSES
-from experiments.commands.tables import results_table
+from experiments.commands.tables import results_tables
 from experiments.record import read_records
 from experiments.report.html import write_report
 from experiments.scenario import bundled
@@ -56,7 +56,7 @@ def report(
 ) -> None:
     """Write report.html of a run again, and show its table."""
     console = Console()
-    console.print(results_table(read_records(folder)))
+    console.print(results_tables(read_records(folder)))
     console.print(f"report:  {write_report(folder, pictures=pictures)}", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from experiments import runner
 from experiments.commands.options import DataDir, Overrides, ScenarioName
-from experiments.commands.tables import results_table
+from experiments.commands.tables import results_tables
 from experiments.report.html import write_report
 from experiments.roles import torch_threads
 from experiments.scenario import Scenario, check_against_data, read_scenario
-from experiments.target import cached_target
+from experiments.target import train_target
 from parties.datasets import load
 from parties.datasets.dataset import partition
+from split_models.checkpoints import write_atomically
 from split_models.randomness import seed_for
 
 
@@ -45,7 +47,10 @@ def run(
         for trial, record, reused in runner.run(chosen, folder, data_dir, say, fresh):
             records.append(record)
             finished(trial.label + (" (was there already)" if reused else ""))
-    console.print(results_table(records))
+    console.print(results_tables(records))
+    refusals = {f"{o.label} was refused: {o.reason}" for record in records for o in record.attacks if o.reason}
+    for refusal in sorted(refusals):
+        console.print(f"[yellow]refused[/] {escape(refusal)}")
     for record in records:
         for warning in record.warnings:
             console.print(f"[yellow]doubt[/] {escape(record.label)}: {escape(warning)}")
@@ -70,18 +75,20 @@ def pretrain(
     parts, _ = partition(raw, chosen.data.sizes, seed_for(chosen.seed, "partition"))
     console = Console()
     with _progress(console, chosen) as (say, _), torch_threads(chosen.threads):
-        target = cached_target(
-            chosen, parts["train"], raw.input_spec, len(raw.classes), out, lambda fraction: say("training", fraction)
+        target = train_target(
+            chosen, parts["train"], raw.input_spec, len(raw.classes), lambda fraction: say("training", fraction)
         )
     for part, path in target.save_parts(out, cut).items():
         path.replace(out / f"{part}.safetensors")
     victims = parts["victims"]
+    arrays = io.BytesIO()
     np.savez(
-        out / "victims.npz",
+        arrays,
         images=np.rint(victims.images.numpy() * 255).astype(np.uint8),
         labels=victims.labels.numpy(),
         class_names=np.array(raw.classes),
     )
+    write_atomically(out / "victims.npz", arrays.getvalue())
     console.print(
         f"{chosen.model.name} reached {target.train_accuracy:.1%} on its training part; "
         f"wrote head.safetensors, tail.safetensors and victims.npz to {out}",

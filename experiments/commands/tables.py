@@ -1,33 +1,37 @@
-"""Results as a table in the terminal."""
+"""Results as tables in the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from experiments.record import AttackOutcome, Leakage, Record
 from experiments.statistics import Summary
 
-WORST = "◄ worst case"
+
+def results_tables(records: Sequence[Record]) -> Group:
+    """A table a trial: means over the victims with 95 % intervals; ► marks the attack with the highest SSIM."""
+    return Group(*(_table(record) for record in records))
 
 
-def results_table(records: Sequence[Record]) -> Table:
-    """One row an attack, grouped by trial: means over the victims with their 95 % intervals."""
-    table = Table(title="Leakage: means over the victims and 95 % intervals", title_justify="left")
-    for name in ("trial", "attack", "PSNR dB", "SSIM", "identified"):
-        table.add_column(name, overflow="fold")
-    for record in records:
-        worst = max(record.attacks, key=_mean_ssim, default=None)
-        for position, outcome in enumerate(record.attacks):
-            name = Text(outcome.label)
-            if outcome is worst and outcome.leakage:
-                name = Text(f"{outcome.label} {WORST}", style="bold")
-            table.add_row(_trial_cell(record, position), name, *_figures(outcome.leakage))
-        for name, leakage in record.floors.items():
-            table.add_row("", Text(f"floor: {name.replace('_', ' ')}", style="dim"), *_figures(leakage))
-        table.add_section()
+def _table(record: Record) -> Table:
+    utility, defended = record.utility, record.defense != "none"
+    accuracy = f"{utility.accuracy:.1%}" + (f" → {utility.accuracy_defended:.1%}" if defended else "")
+    title = f"{record.label}   accuracy {accuracy}, {record.cost.bytes_per_image:,} bytes an image"
+    table = Table(title=Text(title, style="bold"), title_justify="left", title_style="")
+    for name in ("attack", "PSNR dB", "SSIM", "identified"):
+        table.add_column(name)
+    worst = max(record.attacks, key=_mean_ssim, default=None)
+    for outcome in record.attacks:
+        is_worst = outcome is worst and outcome.leakage is not None
+        label = Text(f"► {outcome.label}" if is_worst else outcome.label, style="bold" if is_worst else "")
+        table.add_row(label, *_figures(outcome.leakage))
+    table.add_section()
+    for floor, leakage in record.floors.items():
+        table.add_row(Text(f"floor: {floor.replace('_', ' ')}", style="dim"), *_figures(leakage))
     return table
 
 
@@ -35,24 +39,11 @@ def _mean_ssim(outcome: AttackOutcome) -> float:
     return outcome.leakage.ssim.mean if outcome.leakage else float("-inf")
 
 
-def _trial_cell(record: Record, line: int) -> str:
-    """What the trial was, spread over the rows of its attacks."""
-    utility = record.utility
-    accuracy = f"accuracy {utility.accuracy:.3f}"
-    if record.defense != "none":
-        accuracy += f" → {utility.accuracy_defended:.3f}"
-    if len(record.attacks) == 1:
-        return f"{record.label}, {accuracy}"
-    return [record.label, accuracy, f"{record.cost.bytes_per_image:,} bytes/image"][line] if line < 3 else ""
-
-
 def _figures(leakage: Leakage | None) -> list[str]:
     if leakage is None:
         return ["refused", "", ""]
-    psnr, ssim, right = leakage.psnr_db, leakage.ssim, leakage.identification
-    return [_interval(psnr, 1), _interval(ssim, 2), f"{right.mean:.0%}"]
+    return [_interval(leakage.psnr_db, 1), _interval(leakage.ssim, 3), f"{leakage.identification.mean:.0%}"]
 
 
 def _interval(summary: Summary, digits: int) -> str:
-    low, high = (f"{value:.{digits}f}" for value in (summary.low, summary.high))
-    return f"{summary.mean:.{digits}f} ({low}–{high})"
+    return f"{summary.mean:.{digits}f} ({summary.low:.{digits}f}–{summary.high:.{digits}f})"
