@@ -48,7 +48,7 @@ def run(
             records.append(record)
             finished(trial.label + (" (was there already)" if reused else ""))
     console.print(results_tables(records))
-    refusals = {f"{o.label} was refused: {o.reason}" for record in records for o in record.attacks if o.reason}
+    refusals = {o.reason for record in records for o in record.attacks if o.reason}
     for refusal in sorted(refusals):
         console.print(f"[yellow]refused[/] {escape(refusal)}")
     for record in records:

@@ -42,7 +42,7 @@ def _mean_ssim(outcome: AttackOutcome) -> float:
 def _figures(leakage: Leakage | None) -> list[str]:
     if leakage is None:
         return ["refused", "", ""]
-    return [_interval(leakage.psnr_db, 1), _interval(leakage.ssim, 3), f"{leakage.identification.mean:.0%}"]
+    return [_interval(leakage.psnr_db, 1), _interval(leakage.ssim, 2), f"{leakage.identification.mean:.0%}"]
 
 
 def _interval(summary: Summary, digits: int) -> str:

@@ -1,0 +1,171 @@
+"""The command line as a user meets it: help, lists, by-hand parties, and errors of one line."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attacks import ATTACKS
+from defenses import DEFENSES
+from experiments import cli
+from experiments.record import read_records
+from experiments.scenario import bundled, read_scenario
+from parties.datasets import DATASETS
+from parties.transcript import Transcript
+from split_models.zoo import ZOO
+from tests.experiments.runs import TINY, scenario_file, start_unsmash
+
+Unsmash = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def unsmash(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Unsmash:
+    """Call the command line in this process; returns exit status, standard output and standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["unsmash", *arguments])
+        monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+        monkeypatch.setenv("COLUMNS", "200")
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def test_list_names_everything_registered(unsmash: Unsmash) -> None:
+    status, out, _ = unsmash("list")
+    assert status == 0
+    for name in (*ZOO, *DATASETS, *ATTACKS, *DEFENSES, *bundled()):
+        assert name in out
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_bundled_scenarios_are_valid(name: str) -> None:
+    scenario = read_scenario(name)
+    assert scenario.name == name
+    assert scenario.description
+
+
+def test_version_and_help(unsmash: Unsmash) -> None:
+    assert re.fullmatch(r"unsmash \d+\.\d+\.\d+\n", unsmash("--version")[1])
+    assert "unsmash run quickstart" in unsmash("--help")[1]
+
+
+MISTAKES = {
+    "no such scenario": (["run", "quickstrat"], "quickstart"),
+    "unknown key": (["run", "quickstart", "--set", "data.victim=3"], "victims"),
+    "unknown model": (["run", "quickstart", "--set", "model.name=vgg"], "lenet"),
+    "unknown cut": (["run", "quickstart", "--set", "cuts=['relu9']"], "relu2"),
+    "unknown attack": (["run", "quickstart", "--set", "attacks=[{name='magic'}]"], "shadow_model"),
+    "unknown attack setting": (["run", "quickstart", "--set", "attack.shadow_model.epoch=1"], "epochs"),
+    "unknown defense": (["run", "quickstart", "--set", "defenses=[{name='hope'}]"], "gaussian_noise"),
+    "defense out of range": (["run", "quickstart", "--set", "defense.sigma=-1"], "sigma"),
+    "defense without its setting": (["run", "quickstart", "--set", "defenses=[{name='laplace_noise'}]"], "scale"),
+    "unknown data set": (["run", "quickstart", "--set", "data.name=minst"], "mnist"),
+    "data directory not given": (["run", "quickstart-mnist"], "UNSMASH_DATA"),
+    "more images than there are": (["run", "quickstart", "--set", "data.train=99999"], "digits"),
+    "no such npz": (["run", "quickstart", "--set", "data.name=nowhere.npz"], "nowhere.npz"),
+    "not an override": (["run", "quickstart", "--set", "seed"], "key=value"),
+    "no run in the folder": (["report", "nowhere"], "nowhere"),
+    "no such checkpoint": (["serve", "nowhere.safetensors"], "nowhere.safetensors"),
+    "unknown cut in pretrain": (["pretrain", "quickstart", "--cut", "relu9", "--out", "out"], "relu2"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_the_remedy_and_status_2(
+    unsmash: Unsmash, mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UNSMASH_DATA", raising=False)
+    arguments, remedy = MISTAKES[mistake]
+    status, _, errors = unsmash(*arguments)
+    assert status == 2
+    assert remedy in errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_run_writes_records_and_report_on_a_users_own_colour_pictures(unsmash: Unsmash, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(150) % 3
+    images = rng.integers(0, 120, (150, 32, 32, 3), dtype=np.uint8)
+    images[np.arange(150), :, :, labels] += 100
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    out = tmp_path / "run"
+    mine = ["--set", f"data.name={tmp_path / 'mine.npz'}", "--set", "transport=in-process"]
+    status, text, _ = unsmash("run", scenario_file(tmp_path), "--out", str(out), *mine)
+    assert status == 0
+    assert "regularized_inversion" in text
+    assert (out / "report.html").read_text().count("data:image/png") > 6
+    records = read_records(out)
+    assert [record.dataset["input_shape"] for record in records] == [[3, 32, 32]] * 2
+    status, text, _ = unsmash("run", scenario_file(tmp_path), "--out", str(out), *mine)
+    assert text.count("was there already") == 2
+
+
+def test_parties_by_hand(tmp_path: Path, unsmash: Unsmash) -> None:
+    parts = tmp_path / "parts"
+    status, _, errors = unsmash("pretrain", scenario_file(tmp_path), "--cut", "relu1", "--out", str(parts))
+    assert (status, errors) == (0, "")
+    transcript = tmp_path / "seen.safetensors"
+    serving = start_unsmash(
+        "serve", str(parts / "tail.safetensors"), "--listen", "127.0.0.1:0", "--transcript", str(transcript)
+    )
+    assert serving.stdout
+    address = re.search(r"127\.0\.0\.1:\d+", serving.stdout.readline())
+    assert address
+    own = ["own", str(parts / "head.safetensors"), "--server", address[0], "--data", str(parts / "victims.npz")]
+    try:
+        status, text, errors = unsmash(*own, "--defense", "gaussian_noise", "--set", "sigma=0.5", "--name", "alice")
+        assert (status, errors) == (0, "")
+        assert "6 images" in text
+        port_taken = unsmash("serve", str(parts / "tail.safetensors"), "--listen", address[0])
+        assert port_taken[0] == 2
+        assert address[0] in port_taken[2]
+        swapped = unsmash("own", str(parts / "tail.safetensors"), *own[2:])
+        assert swapped[0] == 2
+        assert "expected a head" in swapped[2]
+        wrong_shape = unsmash(*own[:-1], _colour(tmp_path))
+        assert wrong_shape[0] == 2
+        assert "(1, 28, 28)" in wrong_shape[2]
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        serving.communicate(timeout=30)
+    assert serving.returncode == 143
+    seen = Transcript.load(transcript)
+    assert seen.activations.shape == (6, 8, 24, 24)
+    assert {sighting.party for sighting in seen.sightings} == {"alice"}
+
+
+def _colour(folder: Path) -> str:
+    path = folder / "colour.npz"
+    np.savez(path, images=np.zeros((4, 28, 28, 3), np.uint8), labels=np.arange(4) % 2)
+    return str(path)
+
+
+def test_the_console_command_is_installed() -> None:
+    command = Path(sys.executable).with_name("unsmash")
+    if not command.exists():
+        pytest.skip("unsmash is not installed beside this interpreter; run `make test`")
+    shown = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("unsmash ")
+
+
+def test_the_tiny_scenario_of_these_tests_is_strict(tmp_path: Path, unsmash: Unsmash) -> None:
+    status, _, errors = unsmash("run", scenario_file(tmp_path, TINY.replace("victims", "victim")))
+    assert status == 2
+    assert "data.victim" in errors
