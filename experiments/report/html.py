@@ -1,8 +1,114 @@
-"""Placeholder until the report is merged."""
+"""One self-contained HTML file for a run: opens from disk, asks the network for nothing."""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from experiments.record import MANIFEST, Record, read_records
+from experiments.report import figure, gallery, reproduce, tables, wording
+from split_models.checkpoints import write_atomically
+
+REPORT = "report.html"
 
 
 def write_report(folder: Path, *, pictures: bool | None = None) -> Path:
-    """Write it."""
-    return folder / "report.html"
+    """Write `report.html` into the folder of a run and return its path.
+
+    `pictures` says whether private images and reconstructions are embedded; None embeds them only if every
+    record's data set is marked as shareable.
+
+    Raises:
+        RecordError: the folder holds no run, or a record cannot be read.
+        CheckpointError: a file of pictures is broken.
+    """
+    records = read_records(folder)
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    embed = _shareable(records) if pictures is None else pictures
+    page = render(folder, str(manifest["scenario"]), records, embed, unfinished=len(manifest["keys"]) - len(records))
+    path = folder / REPORT
+    write_atomically(path, page.encode())
+    return path
+
+
+def render(folder: Path, name: str, records: Sequence[Record], pictures: bool, unfinished: int = 0) -> str:
+    """The page as text; pictures are read from below `folder` when they are embedded."""
+    scenario = reproduce.scenario_of(name, records)
+    labels, floors = tables.attack_labels(records), tables.floor_names(records)
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            css=_inline("report.css"),
+            js=_inline("report.js"),
+            name=name,
+            description=scenario.description,
+            records=records,
+            cuts=tables.by_cut(records),
+            unfinished=unfinished,
+            labels=labels,
+            floors=floors,
+            rows={record.key: tables.result_rows(record, labels, floors) for record in records},
+            warnings=tables.warnings(records),
+            attacks=tables.attack_summaries(records),
+            panels=figure.panels(records),
+            galleries=gallery.galleries(folder, records, pictures),
+            pictures=pictures,
+            shareable=_shareable(records),
+            granted=records[0].threat_model.get("grants", []),
+            query_budget=records[0].threat_model.get("query_budget", 0),
+            timing_names=list(dict.fromkeys(name for record in records for name in record.timing)),
+            scenario_toml=reproduce.toml(scenario),
+            command=reproduce.command(scenario),
+        )
+    )
+
+
+def _shareable(records: Sequence[Record]) -> bool:
+    # A record that does not say is treated as private.
+    return all(record.dataset.get("shareable") is True for record in records)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("experiments", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Any] = {
+        "percent": wording.percent,
+        "count": wording.count,
+        "size": wording.size,
+        "seconds": wording.seconds,
+        "readable": tables.readable,
+        "breakable": _breakable,
+        "floor_name": lambda key: gallery.FLOORS.get(key, key.replace("_", " ")),
+    }
+    environment.filters |= filters
+    environment.globals |= {
+        "verdict": wording.verdict,
+        "finding": wording.finding,
+        "plural": wording.plural,
+        "capabilities": wording.CAPABILITIES,
+        "figure_width": figure.WIDTH,
+        "figure_sides": (figure.LEFT, figure.RIGHT),
+    }
+    return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Escaped, with places to break a line after underscores: names of attacks are long."""
+    return escape(text).replace("_", Markup("_<wbr>"))
+
+
+def _inline(name: str) -> Markup:
+    """A file of this package as it stands: ours, so not escaped."""
+    return Markup((resources.files("experiments.report") / name).read_text(encoding="utf-8"))

@@ -1,0 +1,89 @@
+"""The scenario of a report, as a TOML file that runs it again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.record import Record
+from experiments.scenario import Scenario, ScenarioError, bundled, read_scenario
+
+
+def scenario_of(name: str, records: Sequence[Record]) -> Scenario:
+    """The scenario that asks for these trials and no others.
+
+    Records may come from earlier runs in the same folder, which had other cuts or defenses; all else agrees.
+
+    Raises:
+        pydantic.ValidationError: a record's scenario is not one of this version.
+    """
+    defenses: dict[str, Any] = {}
+    for record in records:
+        for entry in Scenario.model_validate(record.scenario).defenses:
+            if entry.label == record.defense:
+                defenses[entry.label] = entry.model_dump(mode="json")
+    content = {
+        **records[-1].scenario,
+        "name": name,
+        "cuts": list(dict.fromkeys(record.cut for record in records)),
+        "defenses": list(defenses.values()),
+    }
+    return Scenario.model_validate(content)
+
+
+def command(scenario: Scenario) -> str:
+    """`unsmash run NAME` where the bundled scenario of that name is this one, a file of that name otherwise."""
+    if scenario.name in bundled():
+        try:
+            same = _without_description(read_scenario(scenario.name)) == _without_description(scenario)
+        except ScenarioError:
+            same = False
+        if same:
+            return f"unsmash run {scenario.name}"
+    return f"unsmash run {scenario.name}.toml"
+
+
+def toml(scenario: Scenario) -> str:
+    """The scenario as TOML that reads back equal."""
+    return "\n".join(_table(scenario.model_dump(mode="json"), "")).strip() + "\n"
+
+
+def _without_description(scenario: Scenario) -> dict[str, Any]:
+    return scenario.model_dump(mode="json", exclude={"description"})
+
+
+def _table(table: Mapping[str, Any], prefix: str) -> list[str]:
+    """Plain values first: in TOML, whatever follows a header belongs to it."""
+    inner = {key: value for key, value in table.items() if _is_table(value) or _is_tables(value)}
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if key not in inner and value is not None]
+    for key, value in inner.items():
+        name = f"{prefix}{_key(key)}"
+        for header, content in [(f"[{name}]", value)] if _is_table(value) else [(f"[[{name}]]", v) for v in value]:
+            lines += ["", header, *_table(content, f"{name}.")]
+    return lines
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_table(entry) for entry in value)
+
+
+def _key(key: str) -> str:
+    bare = key.isascii() and key.replace("_", "").replace("-", "").isalnum()
+    return key if bare else json.dumps(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    # JSON writes strings, booleans and numbers as TOML reads them; TOML alone forbids a raw DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
