@@ -41,16 +41,17 @@ class ShadowModel(ActivationAttack):
         assert knowledge.auxiliary is not None
         tail, auxiliary = knowledge.tail, knowledge.auxiliary
         shadow = knowledge.fresh_head(generator).train()
-        minimise(
-            shadow.parameters(),
-            lambda rows: cross_entropy(tail(shadow(auxiliary.images[rows])), auxiliary.labels[rows]),
-            len(auxiliary.labels),
-            epochs=self.settings.epochs,
-            batch_size=self.settings.batch_size,
-            learning_rate=self.settings.learning_rate,
-            generator=generator,
-            after_epoch=lambda epoch: self.progress((epoch + 1) / self.settings.epochs / 2),
-        )
+        if weights := list(shadow.parameters()):  # layers without any are known as they are
+            minimise(
+                weights,
+                lambda rows: cross_entropy(tail(shadow(auxiliary.images[rows])), auxiliary.labels[rows]),
+                len(auxiliary.labels),
+                epochs=self.settings.epochs,
+                batch_size=self.settings.batch_size,
+                learning_rate=self.settings.learning_rate,
+                generator=generator,
+                after_epoch=lambda epoch: self.progress((epoch + 1) / self.settings.epochs / 2),
+            )
         self._shadow = shadow.eval().requires_grad_(False)
         self.notes["shadow_validation_accuracy"] = accuracy(
             lambda images: tail(shadow(images)), auxiliary.validation_images, auxiliary.validation_labels
