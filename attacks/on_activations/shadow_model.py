@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from attacks.attack import ActivationAttack, AttackSettings
 from attacks.knowledge import Capability, Knowledge
-from attacks.on_activations.regularized_inversion import InversionSettings, search
+from attacks.on_activations.regularized_inversion import InversionSettings, Weight, search
 from split_models.training import accuracy, minimise
 
 
@@ -24,7 +24,7 @@ class ShadowSettings(InversionSettings):
     learning_rate: float = Field(default=2e-3, gt=0, description="of Adam, annealed to 0 along a cosine")
     # The shadow only resembles the head, so matching its activations closely is worth less than a smooth image, and
     # without the head there is nothing to tune the weight on.
-    tv_weights: tuple[float, ...] = Field(default=(1.0,), min_length=1, max_length=1)
+    tv_weights: tuple[Weight, ...] = Field(default=(1.0,), min_length=1, max_length=1)
 
 
 class ShadowModel(ActivationAttack):
