@@ -36,6 +36,7 @@ class ActivationAttack(ABC):
     name: ClassVar[str]
     requires: ClassVar[frozenset[Capability]]
     uses: ClassVar[frozenset[Capability]] = frozenset()
+    victims_apart: ClassVar[bool] = True  # is a victim's result the same whoever else is in the batch?
     Settings: ClassVar[type[AttackSettings]] = AttackSettings
 
     def __init__(self, settings: AttackSettings | None = None) -> None:

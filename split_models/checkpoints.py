@@ -88,7 +88,8 @@ def save_model(path: Path, model: nn.Module, identity: Identity) -> Identity:
             raise CheckpointError(f"expected a cut for a {filled.part!r} checkpoint, got none; name the layer")
         owned = _owned(model, filled.cut, filled.part)
         state = {name: tensor for name, tensor in state.items() if name.rsplit(".", 1)[0] in owned}
-    save_tensors(path, state, {"format": FORMAT, "identity": json.dumps(asdict(filled))})
+    metadata = {"format": FORMAT, "identity": json.dumps(asdict(filled)), "content_digest": digest(state)}
+    save_tensors(path, state, metadata)
     return filled
 
 
@@ -126,9 +127,10 @@ def load_model(path: Path) -> tuple[nn.Sequential, Identity]:
             f"{path} does not fit {identity.model} ({identity.part}): "
             f"expected other tensors at {', '.join(wrong[:4])}; retrain or name the right file"
         )
-    model.load_state_dict(state, strict=False)
-    if identity.part == "whole" and digest(model.state_dict()) != identity.digest:
+    # A part's file names the whole network's digest, by which both sides recognise it, beside the digest of its own.
+    if digest(state) != (identity.digest if identity.part == "whole" else metadata.get("content_digest")):
         raise CheckpointError(f"{path}: the weights do not match the recorded digest; the file was changed")
+    model.load_state_dict(state, strict=False)
     return model.eval(), identity
 
 
@@ -142,7 +144,11 @@ def _identity(path: Path, metadata: dict[str, str]) -> Identity:
         fields = json.loads(metadata["identity"])
         spec = TensorSpec.from_dict(fields.pop("input_spec"))
         identity = Identity(input_spec=spec, **fields)
-    except (KeyError, TypeError, ValueError) as error:
+        texts = (identity.model, identity.digest, identity.part, identity.cut or "")
+        numbers = (identity.classes, *spec.shape)
+        if not (all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)):
+            raise TypeError("expected texts and whole numbers")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its identity cannot be read ({error}); make it again") from error
     if identity.part not in ("whole", "head", "tail"):
         raise CheckpointError(f"{path}: expected part whole, head or tail, got {identity.part!r}")

@@ -28,5 +28,5 @@ def layers_from(generator: torch.Generator) -> Iterator[None]:
     """
     seed = int(torch.randint(0, 2**62, (1,), generator=generator).item())
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every accelerator as well
         yield

@@ -64,7 +64,8 @@ def layers(model: nn.Module) -> OrderedDict[str, nn.Module]:
             "wrap its layers in one to cut it"
         )
     found: OrderedDict[str, nn.Module] = OrderedDict()
-    for name, child in model.named_children():
+    for name, child in model._modules.items():  # named_children() leaves out a layer that is used a second time
+        assert child is not None
         if type(child).forward is nn.Sequential.forward and len(child):  # type: ignore[arg-type]
             found.update((f"{name}.{inner}", layer) for inner, layer in layers(child).items())
         else:
@@ -99,20 +100,23 @@ def split(model: nn.Module, at: str | Sequence[str]) -> SplitModel:
         )
     bounds = [0, *ends, len(order)]
     items = list(named.items())
-    parts = tuple(_sequential(items[a:b]) for a, b in pairwise(bounds))
+    parts = tuple(_sequential(items[a:b], model.training) for a, b in pairwise(bounds))
     return SplitModel(parts, cuts)
 
 
 def output_spec(part: nn.Module, sample: TensorSpec) -> TensorSpec:
     """What a network part makes of one sample: runs it once on zeros, in eval mode, without gradients."""
-    training = part.training
+    modes = [(module, module.training) for module in part.modules()]
     part.eval()
     with torch.no_grad():
         outputs = part(torch.zeros(1, *sample.shape, dtype=sample.torch_dtype))
-    part.train(training)
+    for module, training in modes:  # one by one: train() would wake layers that were frozen in eval mode
+        module.training = training
     return TensorSpec.of(outputs)
 
 
-def _sequential(items: list[tuple[str, nn.Module]]) -> nn.Sequential:
+def _sequential(items: list[tuple[str, nn.Module]], training: bool) -> nn.Sequential:
     # A module name must not hold a dot; the dotted name stays readable with another separator.
-    return nn.Sequential(OrderedDict((name.replace(".", "/"), layer) for name, layer in items))
+    part = nn.Sequential(OrderedDict((name.replace(".", "/"), layer) for name, layer in items))
+    part.training = training  # of the container alone: the layers are shared and keep their own mode
+    return part

@@ -74,8 +74,9 @@ class TensorSpec:
             raise SpecError(f"{what}: expected shape (N, {', '.join(map(str, self.shape))}), got {tuple(batch.shape)}")
         if batch.dtype != self.torch_dtype:
             raise SpecError(f"{what}: expected dtype {self.dtype}, got {batch.dtype}; convert it with .to()")
-        if batch.numel() and self.low is not None and batch.min().item() < self.low:
+        # Written so that a NaN, which compares as false with everything, does not pass.
+        if batch.numel() and self.low is not None and not batch.min().item() >= self.low:
             raise SpecError(f"{what}: expected values of at least {self.low}, got {batch.min().item():.4g}")
-        if batch.numel() and self.high is not None and batch.max().item() > self.high:
+        if batch.numel() and self.high is not None and not batch.max().item() <= self.high:
             raise SpecError(f"{what}: expected values of at most {self.high}, got {batch.max().item():.4g}")
         return batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -14,6 +14,7 @@ from attacks.knowledge import Auxiliary, Capability, Knowledge
 from split_models.tensor_spec import TensorSpec
 
 Head = Callable[[Tensor], Tensor]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class InversionSettings(AttackSettings):
@@ -21,7 +22,7 @@ class InversionSettings(AttackSettings):
 
     iterations: int = Field(default=400, ge=1, description="Adam steps on the image")
     step: float = Field(default=0.05, gt=0, description="first step in pixel values, annealed to 0 along a cosine")
-    tv_weights: tuple[float, ...] = Field(
+    tv_weights: tuple[Weight, ...] = Field(
         default=(0.0, 0.003, 0.03, 0.3, 3.0),
         min_length=1,
         description="λ, relative to the activation's energy; of several, the best on validation images",

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from attacks.attack import ActivationAttack, AttackSettings
 from attacks.knowledge import Capability, Knowledge
-from attacks.on_activations.regularized_inversion import InversionSettings, search
+from attacks.on_activations.regularized_inversion import InversionSettings, Weight, search
 from split_models.training import accuracy, minimise
 
 
@@ -24,7 +24,7 @@ class ShadowSettings(InversionSettings):
     learning_rate: float = Field(default=2e-3, gt=0, description="of Adam, annealed to 0 along a cosine")
     # The shadow only resembles the head, so matching its activations closely is worth less than a smooth image, and
     # without the head there is nothing to tune the weight on.
-    tv_weights: tuple[float, ...] = Field(default=(1.0,), min_length=1, max_length=1)
+    tv_weights: tuple[Weight, ...] = Field(default=(1.0,), min_length=1, max_length=1)
 
 
 class ShadowModel(ActivationAttack):
@@ -41,16 +41,17 @@ class ShadowModel(ActivationAttack):
         assert knowledge.auxiliary is not None
         tail, auxiliary = knowledge.tail, knowledge.auxiliary
         shadow = knowledge.fresh_head(generator).train()
-        minimise(
-            shadow.parameters(),
-            lambda rows: cross_entropy(tail(shadow(auxiliary.images[rows])), auxiliary.labels[rows]),
-            len(auxiliary.labels),
-            epochs=self.settings.epochs,
-            batch_size=self.settings.batch_size,
-            learning_rate=self.settings.learning_rate,
-            generator=generator,
-            after_epoch=lambda epoch: self.progress((epoch + 1) / self.settings.epochs / 2),
-        )
+        if weights := list(shadow.parameters()):  # layers without any are known as they are
+            minimise(
+                weights,
+                lambda rows: cross_entropy(tail(shadow(auxiliary.images[rows])), auxiliary.labels[rows]),
+                len(auxiliary.labels),
+                epochs=self.settings.epochs,
+                batch_size=self.settings.batch_size,
+                learning_rate=self.settings.learning_rate,
+                generator=generator,
+                after_epoch=lambda epoch: self.progress((epoch + 1) / self.settings.epochs / 2),
+            )
         self._shadow = shadow.eval().requires_grad_(False)
         self.notes["shadow_validation_accuracy"] = accuracy(
             lambda images: tail(shadow(images)), auxiliary.validation_images, auxiliary.validation_labels

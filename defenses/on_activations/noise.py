@@ -12,6 +12,8 @@ from defenses.defense import Defense, DefenseError
 
 
 def _checked_scale(defense: str, setting: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DefenseError(f"{defense}: expected {setting} as a number, got {value!r}")
     if not math.isfinite(value) or value < 0:
         raise DefenseError(f"{defense}: expected {setting} of at least 0, got {value}; 0 switches it off")
     return float(value)

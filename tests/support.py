@@ -1,0 +1,131 @@
+"""Small networks, images and knowledge that several tests share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from attacks.attack import ActivationAttack
+from attacks.knowledge import Auxiliary, Knowledge, Observation
+from split_models.randomness import generator_for, layers_from
+from split_models.split_model import SplitModel, cut_names, output_spec, split
+from split_models.tensor_spec import TensorSpec
+from split_models.zoo import ZOO, build
+
+CLASSES = 4
+SMALLEST_SIDE = {"lenet": 16, "sixconv": 8}  # other networks get 32
+NETWORKS = [(name, channels) for name in ZOO for channels in (1, 3)]
+
+
+def image_spec(name: str, channels: int) -> TensorSpec:
+    """The smallest images that a network of the zoo takes."""
+    side = SMALLEST_SIDE.get(name, 32)
+    return TensorSpec((channels, side, side), low=0.0, high=1.0)
+
+
+@cache
+def network(name: str, channels: int) -> nn.Sequential:
+    """An untrained network of the zoo in eval mode, always the same."""
+    with layers_from(generator_for(3, name, channels)):
+        return build(name, image_spec(name, channels), CLASSES).eval()
+
+
+EVERY_CUT = [
+    (name, channels, cut)
+    for name, channels in NETWORKS
+    for cut in cut_names(build(name, image_spec(name, channels), 2))
+]
+
+
+def smooth_images(count: int, spec: TensorSpec, seed: int = 0) -> Tensor:
+    """Pictures (N, C, H, W) in [0, 1] without sharp edges."""
+    coarse = torch.rand(count, spec.shape[0], 4, 4, generator=torch.Generator().manual_seed(seed))
+    return interpolate(coarse, size=spec.shape[1:], mode="bilinear")
+
+
+@dataclass
+class Query:
+    """An owner's answers to an attacker, counted."""
+
+    head: Callable[[Tensor], Tensor]
+    protect: Callable[[Tensor], Tensor] = lambda activations: activations
+    asked: int = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.asked += len(images)
+        with torch.no_grad():
+            return self.protect(self.head(images))
+
+
+@dataclass
+class Stage:
+    """A split network with everything that a threat model can grant."""
+
+    model: nn.Sequential
+    cut: str
+    spec: TensorSpec
+    auxiliary: Auxiliary
+    query_budget: int = 1000
+    protect: Callable[[Tensor], Tensor] = lambda activations: activations
+    parts: SplitModel = field(init=False)
+    query: Query = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parts = split(self.model, self.cut)
+        self.query = Query(self.parts.head, self.protect)
+
+    def observed(self, images: Tensor) -> Tensor:
+        """What the server decodes for private images."""
+        with torch.no_grad():
+            return self.protect(self.parts.head(images))
+
+    def knowledge(self) -> Knowledge:
+        """Every capability at once."""
+        return Knowledge(
+            input_spec=self.spec,
+            activation_spec=output_spec(self.parts.head, self.spec),
+            head=self.parts.head,
+            fresh_head=self._fresh_head,
+            protect=self.protect,
+            query=self.query,
+            query_budget=self.query_budget,
+            tail=self.parts.tail,
+            auxiliary=self.auxiliary,
+        )
+
+    def _fresh_head(self, generator: torch.Generator) -> nn.Module:
+        def anew(layer: nn.Module) -> None:
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+
+        head = copy.deepcopy(self.parts.head).requires_grad_(True)
+        with layers_from(generator):
+            return head.apply(anew)
+
+
+def small_stage(name: str, channels: int, cut: str, **options: Any) -> Stage:
+    """An untrained network of the zoo with a handful of auxiliary images."""
+    spec = image_spec(name, channels)
+    labels = torch.arange(8) % CLASSES
+    auxiliary = Auxiliary(smooth_images(8, spec, 1), labels, smooth_images(4, spec, 2), labels[:4])
+    return Stage(network(name, channels), cut, spec, auxiliary, **options)
+
+
+def fast(attack: type[ActivationAttack]) -> ActivationAttack:
+    """An attack with two of whatever it counts, found by the names of its settings."""
+    counted = ("iterations", "epochs", "steps", "rounds", "restarts")
+    names = [name for name in attack.Settings.model_fields if name.endswith(counted)]
+    return attack(attack.Settings(**dict.fromkeys(names, 2)))
+
+
+def run_attack(attack: ActivationAttack, knowledge: Knowledge, activations: Tensor, seed: int = 0) -> Tensor:
+    """Prepare and reconstruct with one generator."""
+    attack.prepare(knowledge, torch.Generator().manual_seed(seed))
+    return attack.reconstruct(Observation(activations))

@@ -1,0 +1,273 @@
+"""What holds for every registered defense, whatever it does."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from defenses import DEFENSES, Defense, DefenseError, make_defense
+from parties.compute_server import ComputeServer, SplitPoint
+from parties.data_owner import DataOwner
+from parties.in_process import InProcessChannel
+from parties.transcript import Transcript
+from split_models.split_model import output_spec
+from tests.support import EVERY_CUT, small_stage, smooth_images
+
+# What a defense's strength is called, with a moderate and an overwhelming value. A defense whose strength has another
+# name gets a line here; without one its tests fail rather than being skipped.
+STRENGTHS = {"sigma": (0.5, 1e4), "scale": (0.5, 1e4)}
+SHAPES = [(12,), (3, 20), (4, 6, 6)]
+
+
+def required(name: str) -> list[str]:
+    """The settings that a defense cannot be made without."""
+    parameters = inspect.signature(DEFENSES[name].__init__).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+
+
+def strength_of(name: str) -> str:
+    """What the strength of a defense is called."""
+    (found,) = [setting for setting in required(name) if setting in STRENGTHS]
+    return found
+
+
+def moderate(name: str) -> Defense:
+    """A defense that is felt but does not drown everything."""
+    return make_defense(name, {setting: STRENGTHS[setting][0] for setting in required(name)}).eval()
+
+
+def strengthened(name: str, strength: float) -> Defense:
+    """A defense at a strength of one's choice."""
+    return make_defense(name, {strength_of(name): strength}).eval()
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def activations(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed))
+
+
+every_defense = pytest.mark.parametrize("name", DEFENSES)
+every_active = pytest.mark.parametrize("name", [name for name in DEFENSES if name != "none"])
+every_random = pytest.mark.parametrize("name", [name for name, cls in DEFENSES.items() if cls.random])
+
+
+@every_defense
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("batch", [1, 17])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_shape_and_dtype_are_kept(name: str, shape: tuple[int, ...], batch: int, dtype: torch.dtype) -> None:
+    given = activations(batch, *shape).to(dtype)
+    kept = given.clone()
+    protected = moderate(name).protect(given, generator())
+    assert protected.shape == given.shape
+    assert protected.dtype == dtype
+    assert torch.equal(given, kept), "a defense must not change the head's own output in place"
+    assert torch.equal(protected, given) == (name == "none")
+
+
+@every_defense
+@pytest.mark.parametrize("model, channels, cut", EVERY_CUT)
+def test_works_at_every_cut(name: str, model: str, channels: int, cut: str) -> None:
+    stage = small_stage(model, channels, cut)
+    given = stage.observed(smooth_images(2, stage.spec))
+    protected = moderate(name).protect(given, generator())
+    assert torch.equal(protected, given) == (name == "none")
+
+
+@every_active
+def test_bytes_on_the_wire_change(name: str) -> None:
+    stage = small_stage("lenet", 1, "relu1")
+    images, activation = smooth_images(6, stage.spec), output_spec(stage.parts.head, stage.spec)
+    point = SplitPoint("lenet", "0" * 64, "relu1")
+    defense = moderate(name).train()  # as it is left after a training run
+    transcript = Transcript()
+    server = ComputeServer(stage.parts.tail, point, activation, 4, transcript)
+    owner = DataOwner("owner", stage.parts.head, defense, point, stage.spec, activation, generator())
+    with InProcessChannel(server, owner.hello()) as channel:
+        list(owner.infer(channel, images, batch_size=4))
+    with torch.no_grad():
+        plain = stage.parts.head(images)
+    assert not defense.training
+    assert (transcript.activations != plain).any(dim=(1, 2, 3)).all(), "each victim is protected"
+
+
+@every_active
+@pytest.mark.parametrize("training", [True, False])
+def test_active_in_training_and_in_evaluation(name: str, training: bool) -> None:
+    given = activations(4, 3, 5, 5)
+    assert not torch.equal(moderate(name).train(training).protect(given, generator()), given)
+
+
+@every_active
+def test_strength_0_is_the_identity(name: str) -> None:
+    given = activations(5, 4, 6, 6)
+    assert torch.equal(strengthened(name, 0).protect(given, generator()), given)
+
+
+@every_active
+def test_very_high_strength_leaves_nothing_to_a_linear_probe(name: str) -> None:
+    labels = torch.arange(1200) % 2
+    given = activations(1200, 16) * 0.5 + labels[:, None] * 2.0 - 1.0
+
+    def probe_accuracy(seen: Tensor) -> float:
+        seen = (seen - seen.mean()) / seen.std()
+        targets = labels.float()[:, None] * 2 - 1
+        weights = torch.linalg.lstsq(seen[:800], targets[:800]).solution
+        return float(((seen[800:] @ weights).flatten().sign() == targets[800:].flatten()).float().mean())
+
+    strong = strengthened(name, STRENGTHS[strength_of(name)][1]).protect(given, generator())
+    assert probe_accuracy(given) > 0.99
+    assert abs(probe_accuracy(strong) - 0.5) < 0.1
+    assert abs(torch.corrcoef(torch.stack([given.flatten(), strong.flatten()]))[0, 1]) < 0.03
+
+
+@every_active
+def test_more_strength_is_more_distortion(name: str) -> None:
+    given = activations(8, 40)
+    distances = [
+        float((strengthened(name, s).protect(given, generator()) - given).norm()) for s in (0.0, 0.1, 1.0, 10.0)
+    ]
+    assert distances == sorted(set(distances))
+
+
+@every_defense
+def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
+    given = activations(5, 4, 6, 6)
+    first, again = (moderate(name).protect(given, generator(7)) for _ in range(2))
+    assert torch.equal(first, again)
+
+
+@every_random
+def test_every_message_draws_anew(name: str) -> None:
+    given, defense, passed = activations(1, 30).expand(2, -1), moderate(name), generator()
+    first, second = defense.protect(given, passed), defense.protect(given, passed)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[0], first[1]), "samples of one message must not share their noise"
+    assert not torch.equal(first, moderate(name).protect(given, generator(1)))
+
+
+@every_defense
+def test_random_says_whether_it_draws(name: str) -> None:
+    given, defense, passed = activations(4, 30), moderate(name), generator()
+    before = passed.get_state()
+    defense.protect(given, passed)
+    assert DEFENSES[name].random == (not torch.equal(passed.get_state(), before))
+
+
+@every_defense
+def test_nothing_is_drawn_from_the_global_generator(name: str) -> None:
+    before = torch.get_rng_state()
+    moderate(name).protect(activations(4, 30), generator())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_defense
+def test_gradients_reach_the_head_in_training(name: str) -> None:
+    head, defense = nn.Sequential(nn.Linear(6, 12), nn.ReLU()), moderate(name).train()
+    inputs, labels = activations(9, 6), torch.arange(9) % 3
+    hidden = head(inputs)
+    loss = defense.protect(hidden, generator()).square().mean() + defense.training_loss(inputs, hidden, labels)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in defense.parameters())
+
+
+@every_defense
+def test_the_training_loss_is_a_finite_scalar(name: str) -> None:
+    loss = moderate(name).training_loss(activations(9, 6), activations(9, 12), torch.arange(9))
+    assert loss.shape == ()
+    assert torch.isfinite(loss)
+
+
+@every_defense
+def test_state_survives_a_checkpoint(name: str) -> None:
+    given, old = activations(5, 4, 6, 6), moderate(name)
+    new = make_defense(name, old.settings).eval()
+    assert not any(new.load_state_dict(old.state_dict()))
+    assert torch.equal(old.protect(given, generator()), new.protect(given, generator()))
+
+
+@every_defense
+def test_settings_make_it_again_and_are_printed(name: str) -> None:
+    defense = moderate(name)
+    assert set(required(name)) <= set(defense.settings)
+    assert make_defense(name, defense.settings).settings == defense.settings
+    assert repr(defense).startswith(f"{name}(")
+    assert all(f"{key}={value}" in repr(defense) for key, value in defense.settings.items())
+
+
+@every_defense
+def test_an_unknown_setting_is_named(name: str) -> None:
+    with pytest.raises(DefenseError, match=f"{name}.*sigmoid"):
+        make_defense(name, {**moderate(name).settings, "sigmoid": 1})
+
+
+@every_active
+def test_a_missing_setting_is_named(name: str) -> None:
+    for setting in required(name):
+        rest = {other: value for other, value in moderate(name).settings.items() if other != setting}
+        with pytest.raises(DefenseError, match=f"{name}.*{setting}"):
+            make_defense(name, rest)
+
+
+@every_active
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), float("-inf"), "much", None, [1.0], True])
+def test_an_impossible_strength_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(DefenseError, match=f"{name}.*{strength_of(name)}"):
+        strengthened(name, value)
+
+
+def test_an_unknown_defense_names_those_there_are() -> None:
+    with pytest.raises(DefenseError, match="unknown defense 'nosie'.*" + ", ".join(DEFENSES)):
+        make_defense("nosie")
+
+
+@every_random
+def test_strength_beyond_the_dtype_is_an_error_not_a_nan(name: str) -> None:
+    with pytest.raises(DefenseError, match="lower it"):
+        strengthened(name, 3e38).protect(activations(64, 64), generator())
+
+
+def test_a_defense_that_changes_the_shape_is_caught() -> None:
+    class Halving(Defense):
+        name = "halving"
+
+        def _protect(self, activations: Tensor, generator: torch.Generator) -> Tensor:
+            return activations[:, ::2]
+
+    class Narrowing(Defense):
+        name = "narrowing"
+
+        def _protect(self, activations: Tensor, generator: torch.Generator) -> Tensor:
+            return activations.half()
+
+    for broken in (Halving(), Narrowing()):
+        with pytest.raises(DefenseError, match=f"{broken.name}: expected"):
+            broken.protect(activations(3, 8), generator())
+
+
+@pytest.mark.parametrize(
+    "name, strength, deviation, kurtosis",
+    [("gaussian_noise", 0.7, 0.7, 3.0), ("laplace_noise", 0.7, 0.7 * 2**0.5, 6.0)],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_has_the_promised_distribution(
+    name: str, strength: float, deviation: float, kurtosis: float, dtype: torch.dtype
+) -> None:
+    given = activations(1000, 400).to(dtype)
+    noise = (strengthened(name, strength).protect(given, generator()) - given).double()
+    assert abs(float(noise.mean())) < 0.01 * deviation
+    assert float(noise.std()) == pytest.approx(deviation, rel=0.02)
+    centred = noise - noise.mean()
+    assert float(centred.pow(4).mean() / centred.square().mean() ** 2) == pytest.approx(kurtosis, rel=0.05)
+    assert abs(float((centred > 0).double().mean()) - 0.5) < 0.01
+    # neither along the batch nor against the activation it is added to
+    assert abs(torch.corrcoef(torch.stack([noise[:-1].flatten(), noise[1:].flatten()]))[0, 1]) < 0.01
+    assert abs(torch.corrcoef(torch.stack([noise.flatten(), given.double().flatten()]))[0, 1]) < 0.01
