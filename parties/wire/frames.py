@@ -59,7 +59,8 @@ def pieces_of(message: TensorMessage, layout: Layout) -> Iterator[bytes]:
     """The pieces of a message that was checked."""
     request_id = message.request_id.to_bytes(ID_BYTES, "little")
     if layout.in_place:
-        return iter((b"".join((layout.head, request_id, _buffer_of(message.tensors[0]))),))
+        parts = (layout.head, request_id, _buffer_of(message.tensors[0]), layout.padding)
+        return iter((b"".join(parts),))
     flats = [tensor.detach().cpu().contiguous().view(-1) for tensor in message.tensors]
     return _pieces([layout.head, request_id, layout.tail], layout, flats)
 

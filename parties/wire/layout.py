@@ -88,6 +88,7 @@ class Layout:
     tail: bytes  # the further headers
     slots: tuple[Slot, ...]
     payload: int
+    padding: bytes  # after the last tensor
     in_place: bool  # one tensor in one piece that needs no cast: read where it lies
 
     @property
@@ -167,7 +168,8 @@ class Rules:
                                     f"{payload}; send smaller batches, or raise max_message_bytes on both "
                                     "ends")
         in_place = len(slots) == 1 and payload <= CHUNK_BYTES and slots[0].wire == slots[0].original
-        return Layout(kind, headers[:ID_AT], headers[HEADER_BYTES:], tuple(slots), payload, in_place)
+        return Layout(kind, headers[:ID_AT], headers[HEADER_BYTES:], tuple(slots), payload,
+                      bytes(payload - slots[-1].start - slots[-1].length), in_place)
 
 
 def check_terms(terms: Terms) -> None:
