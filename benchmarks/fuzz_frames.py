@@ -7,6 +7,7 @@ than the session's limit allows. The bytes that led to it are left in the curren
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -32,16 +33,19 @@ from split_models.tensor_spec import TensorSpec
 MEMORY_MB = 1024  # the process with torch in it, and a few messages of the largest size
 HANG_S = 5
 STEP_SPECS = (TensorSpec((3, 2)), TensorSpec((), "int64"), TensorSpec((5,), "uint8"))
-RULES = {wire_dtype: Rules({Kind.ACTIVATION: (TensorSpec((4,)),), Kind.TRAIN_STEP: STEP_SPECS}, wire_dtype, 1 << 20,
-                           1 << 24, check_finite=True) for wire_dtype in ("float32", "float16", "bfloat16")}
+KINDS = {Kind.ACTIVATION: (TensorSpec((4,)),), Kind.TRAIN_STEP: STEP_SPECS}
+RULES = [Rules(KINDS, wire_dtype, 1 << 20, 1 << 24, check_finite=True)
+         for wire_dtype in ("float32", "float16", "bfloat16")]
 
 
 def feed_tensors(data: bytes) -> None:
-    """Read `data` as pieces: each begins with two bytes of its length."""
-    source = atheris.FuzzedDataProvider(data)
-    decoder = Decoder(RULES[source.PickValueInList(list(RULES))])
-    while source.remaining_bytes():
-        message = decoder.feed(source.ConsumeBytes(source.ConsumeIntInRange(0, 2000)))
+    """Read `data` as one byte for the dtype on the wire, then pieces with two bytes of length before each."""
+    decoder = Decoder(RULES[data[0] % len(RULES)]) if data else Decoder(RULES[0])
+    start = 1
+    while start < len(data):
+        length = int.from_bytes(data[start:start + 2], "little")
+        message = decoder.feed(data[start + 2:start + 2 + length])
+        start += 2 + length
         if message is not None and not all(torch.isfinite(tensor).all() for tensor in message.tensors):
             raise AssertionError("a message that is not finite got through")
 
@@ -61,10 +65,8 @@ def feed_control(data: bytes) -> None:
 def one_input(data: bytes) -> None:
     """What atheris calls: the first byte says which reader is tried."""
     reader: Callable[[bytes], None] = feed_control if data[:1] == b"c" else feed_tensors
-    try:
+    with contextlib.suppress(ProtocolViolation):
         reader(data[1:])
-    except ProtocolViolation:
-        pass
 
 
 def write_seeds(folder: Path) -> None:
@@ -72,12 +74,13 @@ def write_seeds(folder: Path) -> None:
     spec = TensorSpec((4,))
     hello = Hello("owner", Role.INFERENCE, "model", "digest", "cut", spec)
     (folder / "hello").write_bytes(b"c" + control.pack_hello(hello)[len(control.MAGIC):])
-    message = TensorMessage(1, Kind.ACTIVATION, (torch.zeros(2, 4),))
-    for name, rules in RULES.items():
-        (folder / name).write_bytes(b"t" + b"".join(encode(message, rules)))
+    small = TensorMessage(1, Kind.ACTIVATION, (torch.zeros(2, 4),))
     step = TensorMessage(2, Kind.TRAIN_STEP, (torch.ones(1, 3, 2), torch.zeros(1, dtype=torch.int64),
                                               torch.zeros(1, 5, dtype=torch.uint8)))
-    (folder / "step").write_bytes(b"t" + b"".join(encode(step, RULES["float32"])))
+    for number, rules in enumerate(RULES):
+        pieces = [piece for message in (small, step) for piece in encode(message, rules)]
+        framed = b"".join(len(piece).to_bytes(2, "little") + piece for piece in pieces)
+        (folder / f"tensors-{number}").write_bytes(b"t" + bytes([number]) + framed)
 
 
 def main() -> None:
