@@ -11,12 +11,11 @@ REPLY_BYTES = 2560
 
 @dataclass(frozen=True)
 class Setting:
-    """One column of the comparison."""
+    """What a pair of processes is started for."""
 
-    size: int  # bytes of float32 numbers that go up
-    in_flight: int = 1
+    size: int  # bytes of float32 numbers that go up; for whole steps, the batch size
     wire_dtype: str = "float32"
-    tls: bool = False
+    certificates: str = ""  # a folder; empty is plaintext
 
 
 class Contender(ABC):
@@ -24,10 +23,6 @@ class Contender(ABC):
 
     A worker process makes one of these and calls either `serve` or `connect`.
     """
-
-    tuned = True  # whether its processes get the project's tuning
-    wire_dtypes: tuple[str, ...] = ("float32",)
-    tls: tuple[bool, ...] = (False,)
 
     @abstractmethod
     def serve(self, setting: Setting) -> str:
@@ -40,3 +35,7 @@ class Contender(ABC):
     @abstractmethod
     def exchange(self, count: int, in_flight: int) -> None:
         """Send `count` tensors, at most `in_flight` unanswered, and wait for every reply."""
+
+    def computed_s(self) -> float:
+        """Seconds that this end has spent on anything but carrying."""
+        return 0.0

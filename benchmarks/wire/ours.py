@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from benchmarks.wire.contender import REPLY_BYTES, Contender, Setting
+from parties.channel import Endpoint
 from parties.messages import Hello, Kind, Role, Session, TensorMessage, Terms
 from parties.wire.client import GrpcChannel, PendingReply
 from parties.wire.security import ClientSecurity, ServerSecurity
@@ -16,6 +17,25 @@ from parties.wire.server import GrpcServer
 from split_models.tensor_spec import TensorSpec
 
 LOGITS = TensorSpec((REPLY_BYTES // 4,))
+
+
+def start_server(endpoint: Endpoint, setting: Setting) -> GrpcServer:
+    """A running server with the security that `setting` asks for."""
+    security = ServerSecurity()
+    if setting.certificates:
+        folder = Path(setting.certificates)
+        security = ServerSecurity(folder / "server.pem", folder / "server.key")
+    server = GrpcServer(endpoint, security=security)
+    server.start()
+    return server
+
+
+def open_channel(address: str, setting: Setting, spec: TensorSpec, role: Role = Role.INFERENCE,
+                 party: str = "owner") -> GrpcChannel:
+    """A session for tensors of `spec`, with the security that `setting` asks for."""
+    security = ClientSecurity(Path(setting.certificates) / "ca.pem") if setting.certificates else None
+    hello = Hello(party, role, "benchmark", "", "", spec, setting.wire_dtype)
+    return GrpcChannel(address, hello, security=security)
 
 
 class FixedReply:
@@ -37,37 +57,27 @@ class FixedReply:
 class Ours(Contender):
     """`GrpcChannel` and `GrpcServer` with their defaults."""
 
-    wire_dtypes = ("float32", "float16")
-    tls = (False, True)
-
     def serve(self, setting: Setting) -> str:
-        security = ServerSecurity()
-        if setting.tls:
-            folder = certificates()
-            security = ServerSecurity(folder / "server.pem", folder / "server.key")
-        self._server = GrpcServer(FixedReply(), security=security)
-        self._server.start()
+        self._server = start_server(FixedReply(), setting)
         return self._server.address
 
     def connect(self, address: str, setting: Setting) -> None:
-        security = ClientSecurity(certificates() / "ca.pem") if setting.tls else ClientSecurity()
         spec = TensorSpec((setting.size // 4,))
         self._tensor = torch.rand(1, *spec.shape, generator=torch.Generator().manual_seed(0))
-        hello = Hello("owner", Role.INFERENCE, "none", "", "", spec, setting.wire_dtype)
-        self._channel = GrpcChannel(address, hello, security=security)
-        self._id = 0
+        self._channel = open_channel(address, setting, spec)
+        self._messages = self._make_messages()
+
+    def _make_messages(self) -> Iterator[TensorMessage]:
+        request_id = 0
+        while True:
+            request_id += 1
+            yield TensorMessage(request_id, Kind.ACTIVATION, (self._tensor,))
 
     def exchange(self, count: int, in_flight: int) -> None:
         pending: deque[PendingReply] = deque()
         for _ in range(count):
-            self._id += 1
-            pending.append(self._channel.submit(TensorMessage(self._id, Kind.ACTIVATION, (self._tensor,))))
+            pending.append(self._channel.submit(next(self._messages)))
             if len(pending) == in_flight:
                 pending.popleft().result()
         while pending:
             pending.popleft().result()
-
-
-def certificates() -> Path:
-    """A folder with throw-away certificates, shared by the processes of one run."""
-    return Path(tempfile.gettempdir())

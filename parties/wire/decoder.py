@@ -34,6 +34,8 @@ with warnings.catch_warnings():
 
 FEW = 8192
 
+Array = np.ndarray[Any, Any]
+
 
 class IncreasingIds:
     """The rule for requests: every id is above the last one, so that none is answered twice."""
@@ -86,8 +88,8 @@ class Decoder:
             raise ProtocolViolation(f"expected a piece with {expected} bytes of payload, got {body}")
         if self._layout is None:
             self._check_id(self._request_id)
-            if layout.in_place:
-                return self._read_in_place(piece, layout)
+            if layout.whole:
+                return self._read_whole(piece, layout)
             self._layout, self._targets = layout, [None] * len(layout.slots)
         for index, slot in enumerate(layout.slots):
             self._fill(index, slot, piece, offset)
@@ -119,18 +121,19 @@ class Decoder:
             self._known[piece[:ID_AT]] = layout
         return layout
 
-    def _read_in_place(self, piece: bytes, layout: Layout) -> TensorMessage:
+    def _read_whole(self, piece: bytes, layout: Layout) -> TensorMessage:
+        """Read the only tensor where it lies, or cast it from there."""
         slot = layout.slots[0]
+        array = None
         if slot.numpy is None:
             numbers = torch.frombuffer(piece, dtype=slot.wire, offset=HEADER_BYTES,
                                        count=slot.length // slot.wire.itemsize).view(slot.shape)
-            self._check_finite(numbers)
         else:
-            array: np.ndarray[Any, Any] = np.ndarray(slot.shape, slot.numpy, piece, HEADER_BYTES)
+            array = np.ndarray(slot.shape, slot.numpy, piece, HEADER_BYTES)
             numbers = torch.from_numpy(array)
-            # The sum of squares, as in `all_finite`, by the call that costs least for few numbers.
-            if array.size > FEW or not math.isfinite(np.vdot(array, array)):
-                self._check_finite(numbers)
+        if slot.wire is not slot.original:
+            numbers, array = numbers.to(slot.original), None
+        self._check_finite(numbers, array)
         return TensorMessage(self._request_id, layout.kind, (numbers,))
 
     def _fill(self, index: int, slot: Slot, piece: bytes, offset: int) -> None:
@@ -149,8 +152,8 @@ class Decoder:
         into.copy_(source)
         self._check_finite(into)
 
-    def _check_finite(self, numbers: Tensor) -> None:
-        if self._rules.check_finite and numbers.dtype.is_floating_point and not all_finite(numbers):
+    def _check_finite(self, numbers: Tensor, array: Array | None = None) -> None:
+        if self._rules.check_finite and not all_finite(numbers, array):
             raise ProtocolViolation(f"request {self._request_id}: expected finite values, got NaN or "
                                     "infinity; where float16 is too narrow for them, open the session "
                                     "with bfloat16")
@@ -162,14 +165,20 @@ class Decoder:
         return TensorMessage(self._request_id, layout.kind, tensors)
 
 
-def all_finite(numbers: Tensor) -> bool:
-    """Whether a contiguous tensor holds neither NaN nor infinity."""
+def all_finite(numbers: Tensor, array: Array | None = None) -> bool:
+    """Whether a contiguous tensor, which `array` views if it is given, holds neither NaN nor infinity."""
     # A sum of squares is finite only if every term is, and the fastest pass there is; it may overflow
     # where all terms are finite, so its word is final only in that direction.
-    if numbers.dtype in (torch.float32, torch.float64):
-        flat = numbers.view(-1)
-        if math.isfinite(torch.dot(flat, flat)):
+    if numbers.dtype is torch.float32 or numbers.dtype is torch.float64:
+        if numbers.numel() <= FEW:
+            array = numbers.numpy() if array is None else array
+            squares = np.vdot(array, array)  # the quicker call; torch's is the better threaded one
+        else:
+            squares = torch.dot(numbers.view(-1), numbers.view(-1))
+        if math.isfinite(squares):
             return True
+    elif not numbers.dtype.is_floating_point:
+        return True
     low, high = torch.aminmax(numbers)  # NaN in, NaN out
     return math.isfinite(low.item()) and math.isfinite(high.item())
 

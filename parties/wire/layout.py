@@ -89,7 +89,7 @@ class Layout:
     slots: tuple[Slot, ...]
     payload: int
     padding: bytes  # after the last tensor
-    in_place: bool  # one tensor in one piece that needs no cast: read where it lies
+    whole: bool  # one tensor in one piece, which is the common case and the quick one
 
     @property
     def header_bytes(self) -> int:
@@ -167,9 +167,9 @@ class Rules:
             raise ProtocolViolation(f"{kind.name}: expected at most {self.max_message_bytes} bytes, got "
                                     f"{payload}; send smaller batches, or raise max_message_bytes on both "
                                     "ends")
-        in_place = len(slots) == 1 and payload <= CHUNK_BYTES and slots[0].wire == slots[0].original
+        whole = len(slots) == 1 and payload <= CHUNK_BYTES
         return Layout(kind, headers[:ID_AT], headers[HEADER_BYTES:], tuple(slots), payload,
-                      bytes(payload - slots[-1].start - slots[-1].length), in_place)
+                      bytes(payload - slots[-1].start - slots[-1].length), whole)
 
 
 def check_terms(terms: Terms) -> None:
