@@ -13,7 +13,8 @@ from parties.messages import Hello, ProtocolViolation, Session, SessionRefused, 
 from parties.wire.answering import answer, close_session, open_session
 from parties.wire.control import check_hello
 from parties.wire.decoder import Decoder, IncreasingIds
-from parties.wire.frames import Rules, encode
+from parties.wire.frames import encode
+from parties.wire.layout import Rules
 from parties.wire.limits import Limits
 
 _session_ids = itertools.count(1)

@@ -18,7 +18,8 @@ from parties.messages import (
     WireError,
 )
 from parties.wire.control import printable
-from parties.wire.frames import Rules, check_terms, encode
+from parties.wire.frames import encode
+from parties.wire.layout import Rules, check_terms
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from parties.in_process import check_next_id
 from parties.messages import Hello, ProtocolViolation, Role, SessionRefused, TensorMessage, WireError
 from parties.wire.control import check_hello
 from parties.wire.decoder import IncreasingIds
-from parties.wire.frames import Rules, check_outgoing
+from parties.wire.frames import check_outgoing
+from parties.wire.layout import Layout, Rules
 from parties.wire.limits import Limits
 from parties.wire.reconnect import connect_with_backoff
 from parties.wire.security import ClientSecurity
@@ -26,13 +27,12 @@ CLOSING_S = 2.0
 class PendingReply:
     """A request that was sent; its reply is read when somebody asks for it."""
 
-    def __init__(self, channel: GrpcChannel, message: TensorMessage) -> None:
+    def __init__(self, channel: GrpcChannel, message: TensorMessage, layout: Layout) -> None:
         self._channel = channel
-        self.message: TensorMessage | None = message
+        self.request: tuple[TensorMessage, Layout] | None = (message, layout)
         self.request_id = message.request_id
         self.sent_at = time.perf_counter()
         self.resends = 0
-        self.turn = threading.Event()  # set when this reply is in, or when its waiter should read for all
         self._reply: TensorMessage | None = None
         self._error: Exception | None = None
 
@@ -46,8 +46,7 @@ class PendingReply:
             self._error = outcome
         else:
             self._reply = outcome
-        self.message = None
-        self.turn.set()
+        self.request = None
 
     def result(self) -> TensorMessage:
         """Wait for the reply; the channel's request time-out bounds how long.
@@ -94,6 +93,8 @@ class GrpcChannel:
         self._unanswered: deque[PendingReply] = deque()
         self._lock = threading.RLock()  # state below, and the order in which requests are sent
         self._reading = threading.Lock()  # whoever holds it reads for all
+        self._turn = threading.Condition(self._lock)  # those who wait for their reply, or for reading
+        self._followers = 0
         self._closing = threading.Event()
         self._broken: Exception | None = None
         self._check_id = IncreasingIds()
@@ -119,26 +120,26 @@ class GrpcChannel:
         Raises:
             WireError: the message does not fit the terms, or the session is over.
         """
-        check_outgoing(message, self._rules)
+        layout = check_outgoing(message, self._rules)
         while True:
             with self._lock:
                 if len(self._unanswered) < self._limits.max_in_flight:
-                    return self._send(message)
+                    return self._send(message, layout)
                 oldest = self._unanswered[0]
             self.wait_for(oldest)
 
-    def _send(self, message: TensorMessage) -> PendingReply:
+    def _send(self, message: TensorMessage, layout: Layout) -> PendingReply:
         if self._broken:
             raise self._broken
         check_next_id(self._check_id, message)
-        if self._stream is not None and not self._unanswered and not self._stream.active:
+        if self._stream is not None and not self._unanswered and self._stream.over:
             self._drop_stream(StreamLost(f"lost {self._address}"))
         if self._stream is None:
             self._stream = self._reconnect()
-        pending = PendingReply(self, message)
+        pending = PendingReply(self, message, layout)
         self._unanswered.append(pending)
         self.cost.requests += 1
-        self._stream.send(message)
+        self._stream.send(message, layout)
         return pending
 
     def wait_for(self, pending: PendingReply) -> None:
@@ -152,11 +153,16 @@ class GrpcChannel:
                 finally:
                     self._reading.release()
                     with self._lock:
-                        for other in self._unanswered:
-                            other.turn.set()
+                        self._turn.notify_all()
             else:
-                pending.turn.wait()
-                pending.turn.clear()
+                self._follow(pending)
+
+    def _follow(self, pending: PendingReply) -> None:
+        with self._turn:
+            if not pending.done() and self._reading.locked():
+                self._followers += 1
+                self._turn.wait()
+                self._followers -= 1
 
     def _read_one(self) -> None:
         stream = self._stream
@@ -177,6 +183,8 @@ class GrpcChannel:
             pending = self._unanswered.popleft()
             self.cost.seconds += time.perf_counter() - pending.sent_at
             pending.settle(outcome)
+            if self._followers:
+                self._turn.notify_all()
 
     def _check_reply_id(self, request_id: int) -> None:
         oldest = self._unanswered[0].request_id if self._unanswered else None
@@ -217,12 +225,12 @@ class GrpcChannel:
         unanswered, self._unanswered = self._unanswered, deque()
         for pending in unanswered:
             pending.resends += 1
-            if pending.resends > self._limits.max_resends or pending.message is None or self._stream is None:
+            if pending.resends > self._limits.max_resends or pending.request is None or self._stream is None:
                 pending.settle(error)
                 continue
             pending.sent_at = time.perf_counter()
             self._unanswered.append(pending)
-            self._stream.send(pending.message)
+            self._stream.send(*pending.request)
 
     def _reconnect(self) -> SessionStream:
         if self._hello.role is Role.TRAINING:

@@ -17,7 +17,7 @@ from parties.messages import (
     WireError,
 )
 from parties.wire import control_pb2 as pb
-from parties.wire.frames import WIRE_DTYPES, check_terms
+from parties.wire.layout import WIRE_DTYPES, check_terms
 from split_models.tensor_spec import SpecError, TensorSpec
 
 MAGIC = b"USC1"

@@ -5,30 +5,36 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from parties.messages import Kind, ProtocolViolation, TensorMessage
-from parties.wire.frames import (
+from parties.wire.layout import (
     CHUNK_BYTES,
-    DTYPE_CODES,
     HEADER,
     HEADER_BYTES,
+    ID_AT,
     MAGIC,
     MAX_DIMS,
     MAX_TENSORS,
+    REMEMBERED,
+    Layout,
     Rules,
-    padded,
-    wire_dtype_of,
+    Slot,
 )
-from split_models.tensor_spec import DTYPES, TensorSpec
 
 with warnings.catch_warnings():
     # torch warns once that the bytes it reads are not writable; here nobody else ever holds them.
     warnings.simplefilter("ignore")
     torch.frombuffer(b"\0", dtype=torch.uint8)
+    torch.from_numpy(np.frombuffer(b"\0", dtype=np.uint8))
+
+FEW = 8192
+
+Array = np.ndarray[Any, Any]
 
 
 class IncreasingIds:
@@ -45,18 +51,6 @@ class IncreasingIds:
         self._last = request_id
 
 
-@dataclass
-class _Slot:
-    """Where one tensor goes, and which bytes of the message's payload it comes from."""
-
-    shape: tuple[int, ...]
-    wire: torch.dtype
-    original: torch.dtype
-    start: int
-    length: int
-    target: Tensor | None = None
-
-
 class Decoder:
     """Reads the messages of one direction of one session, piece by piece.
 
@@ -68,14 +62,15 @@ class Decoder:
     def __init__(self, rules: Rules, check_id: Callable[[int], None] | None = None) -> None:
         self._rules = rules
         self._check_id = check_id or IncreasingIds()
-        self._slots: list[_Slot] = []
-        self._request_id, self._kind = 0, Kind.ACTIVATION
-        self._received = self._total = 0
+        self._known: dict[bytes, Layout] = {}  # one-tensor headers that were checked already
+        self._layout: Layout | None = None
+        self._request_id = self._received = 0
+        self._targets: list[Tensor | None] = []
 
     @property
     def halfway(self) -> bool:
         """Whether a message has begun and not ended."""
-        return bool(self._slots)
+        return self._layout is not None
 
     def feed(self, piece: bytes) -> TensorMessage | None:
         """Take the next piece; the message it completes, or None.
@@ -83,89 +78,69 @@ class Decoder:
         Raises:
             ProtocolViolation: the piece does not fit; this decoder must not be used again.
         """
-        offset = 0
-        if not self._slots:
-            offset = self._read_headers(piece)
-        body = len(piece) - offset
-        expected = min(CHUNK_BYTES, self._total - self._received)
+        offset, layout = 0, self._layout
+        if layout is None:
+            layout = self._known.get(piece[:ID_AT]) or self._read_headers(piece)
+            self._request_id = int.from_bytes(piece[ID_AT:HEADER_BYTES], "little")
+            offset = layout.header_bytes
+            self._received = 0
+        body, expected = len(piece) - offset, min(CHUNK_BYTES, layout.payload - self._received)
         if body != expected:
-            raise ProtocolViolation(
-                f"request {self._request_id}: expected a piece with {expected} bytes of payload, got {body}"
-            )
-        for slot in self._slots:
-            self._fill(slot, piece, offset)
+            raise ProtocolViolation(f"expected a piece with {expected} bytes of payload, got {body}")
+        if self._layout is None:
+            self._check_id(self._request_id)
+            if layout.whole:
+                return self._read_whole(piece, layout)
+            self._layout, self._targets = layout, [None] * len(layout.slots)
+        for index, slot in enumerate(layout.slots):
+            self._fill(index, slot, piece, offset)
         self._received += body
-        return self._finish() if self._received == self._total else None
+        return self._finish(layout) if self._received == layout.payload else None
 
-    def _read_headers(self, piece: bytes) -> int:
-        count = self._read_envelope(piece)
-        start = 0
-        slots = []
-        for index, spec in enumerate(self._rules.kinds[self._kind]):
-            slot = self._read_slot(piece, index, count, spec, start)
-            slots.append(slot)
-            start += padded(slot.length)
-        if start > self._rules.max_message_bytes + count * 8:
-            raise ProtocolViolation(
-                f"request {self._request_id}: {start} bytes are over the limit of "
-                f"{self._rules.max_message_bytes}; send smaller batches"
-            )
-        self._check_id(self._request_id)
-        self._slots, self._received, self._total = slots, 0, start
-        return HEADER_BYTES * count
-
-    def _read_envelope(self, piece: bytes) -> int:
-        """What all headers of a message share; the number of its tensors."""
+    def _read_headers(self, piece: bytes) -> Layout:
+        """The only layout that these headers can mean, if they are exactly what it asks for."""
         if len(piece) < HEADER_BYTES:
             raise ProtocolViolation(f"expected a header of {HEADER_BYTES} bytes, got {len(piece)}")
-        count: int
-        magic, kind, _, _, _, _, count, _, request_id, *_ = HEADER.unpack_from(piece)
+        magic, number = piece[: len(MAGIC)], piece[len(MAGIC)]
         if magic != MAGIC:
             raise ProtocolViolation(
                 "expected a tensor frame, got something else; check that both ends run the same version"
             )
-        if kind not in self._rules.kinds:
-            raise ProtocolViolation(f"expected a message of kind {self._rules.names()}, got kind {kind}")
-        self._kind, self._request_id = Kind(kind), request_id
-        expected = len(self._rules.kinds[self._kind])
-        if count != expected or count > MAX_TENSORS:
-            raise ProtocolViolation(f"{self._kind.name}: expected {expected} tensors, got {count}")
+        if number not in self._rules.kinds:
+            raise ProtocolViolation(f"expected a message of kind {self._rules.names()}, got kind {number}")
+        kind = Kind(number)
+        count = len(self._rules.kinds[kind])
         if len(piece) < count * HEADER_BYTES:
-            raise ProtocolViolation(f"expected {count} headers of {HEADER_BYTES} bytes, got {len(piece)} bytes")
-        return count
+            raise ProtocolViolation(
+                f"{kind.name}: expected {count} headers of {HEADER_BYTES} bytes, got {len(piece)} bytes"
+            )
+        fields = [HEADER.unpack_from(piece, index * HEADER_BYTES) for index in range(count)]
+        layout = self._rules.layout(kind, tuple(found[_BATCH] for found in fields))
+        if (piece[:ID_AT], piece[HEADER_BYTES : count * HEADER_BYTES]) != (layout.head, layout.tail):
+            raise ProtocolViolation(_difference(layout, fields))
+        if count == 1:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[piece[:ID_AT]] = layout
+        return layout
 
-    def _read_slot(self, piece: bytes, index: int, count: int, spec: TensorSpec, start: int) -> _Slot:
-        """One header, checked against the spec of its tensor."""
-        (magic, kind, wire_code, code, ndim, found_index, found_count, zero, request_id, length, *sizes, last_zero) = (
-            HEADER.unpack_from(piece, index * HEADER_BYTES)
-        )
-        where = f"{self._kind.name} tensor {index}"
-        same = (magic, kind, found_index, found_count, request_id, zero, last_zero)
-        if same != (MAGIC, self._kind, index, count, self._request_id, 0, 0):
-            raise ProtocolViolation(f"{where}: its header disagrees with the first one of the message")
-        wire = wire_dtype_of(spec, self._rules.wire_dtype)
-        if (wire_code, code) != (DTYPE_CODES[wire], DTYPE_CODES[spec.dtype]):
-            raise ProtocolViolation(
-                f"{where}: expected dtype {spec.dtype} sent as {wire} (codes "
-                f"{DTYPE_CODES[spec.dtype]}, {DTYPE_CODES[wire]}), got codes {code}, "
-                f"{wire_code}"
-            )
-        batch, *rest = sizes
-        wanted = [*spec.shape, *(0,) * (MAX_DIMS - 1 - len(spec.shape))]
-        if ndim != len(spec.shape) + 1 or rest != wanted:
-            raise ProtocolViolation(
-                f"{where}: expected shape (N, {', '.join(map(str, spec.shape))}), got {ndim} dimensions {tuple(sizes)}"
-            )
-        if not 1 <= batch <= self._rules.max_batch:
-            raise ProtocolViolation(f"{where}: expected 1 to {self._rules.max_batch} samples, got {batch}")
-        if length != batch * spec.elements * DTYPES[wire].itemsize:
-            raise ProtocolViolation(
-                f"{where}: expected {batch * spec.elements * DTYPES[wire].itemsize} "
-                f"bytes for {batch} samples, got {length}"
-            )
-        return _Slot((batch, *spec.shape), DTYPES[wire], spec.torch_dtype, start, length)
+    def _read_whole(self, piece: bytes, layout: Layout) -> TensorMessage:
+        """Read the only tensor where it lies, or cast it from there."""
+        slot = layout.slots[0]
+        array = None
+        if slot.numpy is None:
+            numbers = torch.frombuffer(
+                piece, dtype=slot.wire, offset=HEADER_BYTES, count=slot.length // slot.wire.itemsize
+            ).view(slot.shape)
+        else:
+            array = np.ndarray(slot.shape, slot.numpy, piece, HEADER_BYTES)
+            numbers = torch.from_numpy(array)
+        if slot.wire is not slot.original:
+            numbers, array = numbers.to(slot.original), None
+        self._check_finite(numbers, array)
+        return TensorMessage(self._request_id, layout.kind, (numbers,))
 
-    def _fill(self, slot: _Slot, piece: bytes, offset: int) -> None:
+    def _fill(self, index: int, slot: Slot, piece: bytes, offset: int) -> None:
         """Copy what `piece` holds of one tensor; a whole one that needs no cast is not even copied."""
         first = max(self._received - slot.start, 0)
         last = min(self._received + len(piece) - offset - slot.start, slot.length)
@@ -175,25 +150,72 @@ class Decoder:
         source = torch.frombuffer(
             piece, dtype=slot.wire, count=(last - first) // size, offset=offset + slot.start + first - self._received
         )
-        if self._rules.check_finite and slot.wire.is_floating_point:
-            self._check_finite(source)
-        if last - first == slot.length and slot.wire == slot.original:
-            slot.target = source
-            return
-        if slot.target is None:
-            slot.target = torch.empty(slot.length // size, dtype=slot.original)
-        slot.target[first // size : last // size].copy_(source)
+        target = self._targets[index]
+        if target is None:
+            target = self._targets[index] = torch.empty(slot.length // size, dtype=slot.original)
+        into = target[first // size : last // size]
+        into.copy_(source)
+        self._check_finite(into)
 
-    def _check_finite(self, numbers: Tensor) -> None:
-        low, high = torch.aminmax(numbers)  # NaN in, NaN out
-        if not (math.isfinite(low.item()) and math.isfinite(high.item())):
+    def _check_finite(self, numbers: Tensor, array: Array | None = None) -> None:
+        if self._rules.check_finite and not all_finite(numbers, array):
             raise ProtocolViolation(
                 f"request {self._request_id}: expected finite values, got NaN or "
-                "infinity; where float16 is too narrow for the values, open the "
-                "session with bfloat16"
+                "infinity; where float16 is too narrow for them, open the session "
+                "with bfloat16"
             )
 
-    def _finish(self) -> TensorMessage:
-        tensors = tuple(slot.target.view(slot.shape) for slot in self._slots if slot.target is not None)
-        self._slots = []
-        return TensorMessage(self._request_id, self._kind, tensors)
+    def _finish(self, layout: Layout) -> TensorMessage:
+        pairs = zip(self._targets, layout.slots, strict=True)
+        tensors = tuple([target.view(slot.shape) for target, slot in pairs if target is not None])
+        self._layout, self._targets = None, []
+        return TensorMessage(self._request_id, layout.kind, tensors)
+
+
+def all_finite(numbers: Tensor, array: Array | None = None) -> bool:
+    """Whether a contiguous tensor, which `array` views if it is given, holds neither NaN nor infinity."""
+    # A sum of squares is finite only if every term is, and the fastest pass there is; it may overflow
+    # where all terms are finite, so its word is final only in that direction.
+    if numbers.dtype is torch.float32 or numbers.dtype is torch.float64:
+        if numbers.numel() <= FEW:
+            array = numbers.numpy() if array is None else array
+            squares = np.vdot(array, array)  # the quicker call; torch's is the better threaded one
+        else:
+            squares = torch.dot(numbers.view(-1), numbers.view(-1))
+        if math.isfinite(squares):
+            return True
+    elif not numbers.dtype.is_floating_point:
+        return True
+    low, high = torch.aminmax(numbers)  # NaN in, NaN out
+    return math.isfinite(low.item()) and math.isfinite(high.item())
+
+
+_FIELDS = (
+    "magic",
+    "kind",
+    "dtype on the wire",
+    "dtype",
+    "number of dimensions",
+    "tensor's position",
+    "number of tensors",
+    "zero",
+    "payload bytes",
+    *(f"size {index}" for index in range(MAX_DIMS)),
+    "zero",
+    "zero",
+)
+_BATCH = _FIELDS.index("size 0")
+if len(HEADER.unpack(bytes(HEADER_BYTES))) != len(_FIELDS) or MAX_TENSORS > 255:
+    raise ImportError("the names of the header's fields do not match the header")
+
+
+def _difference(layout: Layout, found: list[tuple[int, ...]]) -> str:
+    """The first field that is not what the session's terms make it."""
+    complete = layout.head + bytes(8) + layout.tail
+    for index, fields in enumerate(found):
+        wanted = HEADER.unpack_from(complete, index * HEADER_BYTES)
+        checked = fields if index else (*fields[:-1], 0)  # the request id is checked by its own rule
+        for name, value, expected in zip(_FIELDS, checked, wanted, strict=True):
+            if value != expected:
+                return f"{layout.kind.name} tensor {index}: expected {name} {expected}, got {value}"
+    return f"{layout.kind.name}: its headers are not canonical"

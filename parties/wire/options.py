@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parties.wire.control import MAX_CONTROL_BYTES
-from parties.wire.frames import CHUNK_BYTES, HEADER_BYTES, MAX_TENSORS
+from parties.wire.layout import CHUNK_BYTES, HEADER_BYTES, MAX_TENSORS
 from parties.wire.limits import Limits
 
 METHOD = "/unsmash.wire.Wire/Session"

@@ -14,7 +14,7 @@ from parties.wire import control
 from parties.wire.admission import Admission
 from parties.wire.answering import answer, close_session, open_session
 from parties.wire.decoder import Decoder
-from parties.wire.frames import Rules
+from parties.wire.layout import Rules
 from parties.wire.limits import Limits
 from parties.wire.security import ServerSecurity
 

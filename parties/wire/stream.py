@@ -13,7 +13,8 @@ from parties.messages import Hello, ProtocolViolation, SessionRefused, TensorMes
 from parties.wire import control
 from parties.wire import control_pb2 as pb
 from parties.wire.decoder import Decoder
-from parties.wire.frames import Rules, encode
+from parties.wire.frames import pieces_of
+from parties.wire.layout import Layout, Rules
 from parties.wire.limits import Limits
 from parties.wire.options import METHOD, client_options
 from parties.wire.security import ClientSecurity
@@ -55,11 +56,13 @@ class SessionStream:
         open_timeout_s: float,
     ) -> None:
         self._address, self._cost = address, cost
-        self._outbox: queue.SimpleQueue[TensorMessage | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[TensorMessage, Layout] | None] = queue.SimpleQueue()
         self._why_cancelled: WireError | None = None
+        self.over = False
         self._channel = self._connect(limits, security)
         method = self._channel.stream_stream(METHOD)
         self._call = method(self._outgoing(hello), metadata=security.metadata)
+        self._call.add_callback(self._end)
         self._decoder: Decoder | None = None
         timer = threading.Timer(
             open_timeout_s,
@@ -80,8 +83,11 @@ class SessionStream:
             raise
         finally:
             timer.cancel()
-        self._rules = Rules.for_requests(self.terms, hello.wire_dtype, limits)
         self._decoder = Decoder(Rules.for_replies(self.terms, hello.wire_dtype, limits), check_reply_id)
+
+    def _end(self) -> None:
+        self.over = True
+        self._outbox.put(None)
 
     def _connect(self, limits: Limits, security: ClientSecurity) -> grpc.Channel:
         options = [*client_options(limits), *security.options]
@@ -93,11 +99,11 @@ class SessionStream:
     def _outgoing(self, hello: Hello) -> Iterator[bytes]:
         """gRPC asks for the next piece only when the last one is on its way: nothing piles up."""
         yield control.pack_hello(hello)
-        while (message := self._outbox.get()) is not None:
-            for piece in encode(message, self._rules):
+        while (request := self._outbox.get()) is not None:
+            for piece in pieces_of(*request):
                 self._cost.bytes_up += len(piece)
                 yield piece
-            del message
+            del request
 
     def _accepted(self) -> Terms:
         answer = control.unpack(self._next_piece(opening=True))
@@ -108,14 +114,9 @@ class SessionStream:
             raise ProtocolViolation(f"{self._address}: expected an answer to the opening of a session")
         return control.unpack_accepted(answer.accepted)
 
-    @property
-    def active(self) -> bool:
-        """Whether gRPC still believes in this stream."""
-        return bool(self._call.is_active())
-
-    def send(self, message: TensorMessage) -> None:
-        """Queue one request; the caller bounds how many are unanswered."""
-        self._outbox.put(message)
+    def send(self, message: TensorMessage, layout: Layout) -> None:
+        """Queue one checked request; the caller bounds how many are unanswered."""
+        self._outbox.put((message, layout))
 
     def receive(self) -> TensorMessage | tuple[int, Exception]:
         """The next reply, or the id of a request with the typed error it got instead; blocks.

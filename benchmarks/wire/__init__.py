@@ -1,0 +1,1 @@
+"""How close the wire comes to the limit: `python -m benchmarks.wire`."""

@@ -1,0 +1,130 @@
+"""Measure the wire beside raw TCP, the usual way and its peers; print ratios and write a record."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.wire.measurements import (
+    IN_FLIGHT,
+    SIZES,
+    Results,
+    compare,
+    measure_many_owners,
+    measure_memory,
+    measure_steps,
+)
+from parties.wire.certificates import make_test_certificates
+
+RECORD = Path("experiments/reproductions/wire/wire.json")
+
+console = Console(width=130)
+
+
+def table_of(title: str, results: Results) -> Table:
+    """One row a result, one column a figure."""
+    table = Table(title=title)
+    for name in results[0]:
+        table.add_column(name.replace("_", " "))
+    for result in results:
+        table.add_row(*(f"{figure:.3g}" if isinstance(figure, float) else str(figure) for figure in result.values()))
+    return table
+
+
+def ratios_of(results: Results, in_flight: int) -> Table:
+    """Contenders down, sizes across: microseconds, and how many times raw TCP that is."""
+    console.print(f"Round trips with {in_flight} in flight, in µs, and how many times raw TCP that is:")
+    table = Table()
+    table.add_column("")
+    chosen = [result for result in results if result["in_flight"] == in_flight]
+    names = {size: name for name, size in SIZES.items()}
+    sizes = list(dict.fromkeys(found["bytes"] for found in chosen))
+    for size in sizes:
+        table.add_column(names[size], justify="right")
+    for row in dict.fromkeys(result["row"] for result in chosen):
+        cells = {
+            found["bytes"]: f"{found['median_s'] * 1e6:,.0f} (x{found['ratio_to_raw_tcp']:.2f})"
+            for found in chosen
+            if found["row"] == row
+        }
+        table.add_row(row, *(cells[size] for size in sizes))
+    return table
+
+
+def circumstances() -> dict[str, Any]:
+    """What a reader has to know to compare the figures with others."""
+    packages = ("grpcio", "torch", "protobuf", "numpy", "pyzmq")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        **{package: metadata.version(package) for package in packages},
+    }
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="payloads to compare")
+    parser.add_argument("--rounds", type=int, default=7, help="turns that every contender gets")
+    parser.add_argument("--turn-s", type=float, default=0.15, help="seconds of one turn")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=["compare", "memory", "steps", "owners"],
+        default=["compare", "memory", "steps", "owners"],
+        help="parts to measure",
+    )
+    parser.add_argument("--record", type=Path, default=RECORD, help="where the record goes")
+    arguments = parser.parse_args()
+    record: dict[str, Any] = {
+        "command": "python -m benchmarks.wire",
+        "rounds": arguments.rounds,
+        "circumstances": circumstances(),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        certificates = make_test_certificates(Path(folder) / "certificates").ca.parent
+        parts: dict[str, Callable[[], Results]] = {
+            "compare": lambda: [
+                result
+                for size in arguments.sizes
+                for result in compare(SIZES[size], arguments.rounds, arguments.turn_s, str(certificates))
+            ],
+            "memory": lambda: measure_memory(SIZES["16 MB"]),
+            "steps": lambda: measure_steps(arguments.rounds),
+            "owners": lambda: measure_many_owners(SIZES["64 KB"], 20),
+        }
+        for name in arguments.only:
+            record[name] = parts[name]()
+            tables = (
+                [ratios_of(record[name], in_flight) for in_flight in IN_FLIGHT]
+                if name == "compare"
+                else [table_of(name, record[name])]
+            )
+            for table in tables:
+                console.print(table)
+    write_record(arguments.record, record)
+    console.print(f"record: {arguments.record}")
+
+
+if __name__ == "__main__":
+    main()

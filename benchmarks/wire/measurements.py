@@ -1,0 +1,125 @@
+"""What is measured: contenders side by side, memory, whole steps, many owners."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from contextlib import ExitStack
+from typing import Any
+
+from benchmarks.wire.contender import Setting
+from benchmarks.wire.many_owners import OWNERS
+from benchmarks.wire.pair import Pair
+
+SIZES = {"4 KB": 4 << 10, "64 KB": 64 << 10, "400 KB": 400 << 10, "1 MB": 1 << 20, "16 MB": 16 << 20}
+IN_FLIGHT = (1, 4)
+BATCHES = (1, 64, 256)
+WARM_UP = 5
+LEAST, MOST = 4, 400  # exchanges in one turn
+
+Results = list[dict[str, Any]]
+
+
+def contenders(size: int, certificates: str) -> dict[str, tuple[str, Setting]]:
+    """Everything that is measured at one size, by the name of its row."""
+    return {
+        "raw TCP": ("raw TCP", Setting(size)),
+        "unary protobuf, untuned": ("unary protobuf", Setting(size)),
+        "ours": ("ours", Setting(size)),
+        "ours, fp16": ("ours", Setting(size, "float16")),
+        "ours, TLS": ("ours", Setting(size, certificates=certificates)),
+        "ours, fp16, TLS": ("ours", Setting(size, "float16", certificates)),
+        "pyzmq": ("pyzmq", Setting(size)),
+        "torch rpc": ("torch rpc", Setting(size)),
+    }
+
+
+def compare(size: int, rounds: int, turn_s: float, certificates: str) -> Results:
+    """Every contender at one size, turn by turn, so that a busy moment hits all alike.
+
+    A turn takes about `turn_s` seconds; the figure is the median over all turns.
+    """
+    samples: dict[tuple[str, int], list[float]] = defaultdict(list)
+    with ExitStack() as stack:
+        pairs = {row: stack.enter_context(Pair(*what)) for row, what in contenders(size, certificates).items()}
+        counts = {row: _turn(pair, turn_s) for row, pair in pairs.items()}
+        for _ in range(rounds):
+            for row, pair in pairs.items():
+                for in_flight in IN_FLIGHT:
+                    samples[row, in_flight] += pair.exchange(counts[row], in_flight)
+    limits = {in_flight: statistics.median(samples["raw TCP", in_flight]) for in_flight in IN_FLIGHT}
+    return [
+        {
+            "row": row,
+            "bytes": size,
+            "in_flight": in_flight,
+            "median_s": statistics.median(found),
+            "ratio_to_raw_tcp": statistics.median(found) / limits[in_flight],
+            "samples": len(found),
+        }
+        for (row, in_flight), found in samples.items()
+    ]
+
+
+def _turn(pair: Pair, turn_s: float) -> int:
+    """How many exchanges take about `turn_s`; warms the pair up as well."""
+    seconds = statistics.median(pair.exchange(WARM_UP) + pair.exchange(WARM_UP))
+    return int(min(max(turn_s / seconds, LEAST), MOST))
+
+
+def measure_memory(size: int) -> Results:
+    """By how many payloads each end's memory peaks above rest while tensors of `size` are carried."""
+    found = []
+    for wire_dtype in ("float32", "float16"):
+        with Pair("ours", Setting(size, wire_dtype)) as pair:
+            asking, serving = pair.peak_copies(3)
+        found.append({"wire_dtype": wire_dtype, "bytes": size, "asking_copies": asking, "serving_copies": serving})
+    return found
+
+
+def measure_steps(rounds: int) -> Results:
+    """Whole steps: seconds, and the share that is not computing on either end."""
+    found = []
+    for name in ("inference step", "training step"):
+        for batch in BATCHES:
+            for wire_dtype in ("float32", "float16"):
+                with Pair(name, Setting(batch, wire_dtype)) as pair:
+                    seconds, computed = _step(pair, max(rounds * 64 // max(batch, 16), 3))
+                found.append(
+                    {
+                        "step": name,
+                        "batch": batch,
+                        "wire_dtype": wire_dtype,
+                        "mean_s": seconds,
+                        "transport_share": 1 - computed / seconds,
+                    }
+                )
+    return found
+
+
+def _step(pair: Pair, count: int) -> tuple[float, float]:
+    pair.exchange(3)
+    ends = (pair.owner, pair.server)
+    before = sum(end.ask("computed") for end in ends)
+    seconds = pair.exchange(count)
+    return statistics.mean(seconds), (sum(end.ask("computed") for end in ends) - before) / count
+
+
+def measure_many_owners(size: int, requests: int) -> Results:
+    """All owners at once: requests a second, and how far apart the first and the last of them end."""
+    with Pair("many owners", Setting(size)) as pair:
+        pair.exchange(1)
+        (seconds,) = pair.exchange(1)  # one exchange is one request of every owner
+        pair.owner.ask("exchange", count=requests, in_flight=2)
+        (mean_s,) = pair.exchange(requests, in_flight=2)
+        spread_s = pair.owner.ask("computed")
+    return [
+        {
+            "owners": OWNERS,
+            "bytes": size,
+            "requests_each": requests,
+            "one_round_s": seconds,
+            "requests_per_s": OWNERS / mean_s,
+            "spread_of_ends": spread_s / (mean_s * requests),
+        }
+    ]
