@@ -1,4 +1,4 @@
-"""The command line: `unsmash run`, `list`, `report`, `pretrain`, `serve`, `own`."""
+"""The command line: `unsmash run`, `list`, `report`, `pretrain`, `serve`, `own`, `certs`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ app.command("report")(show.report)
 app.command("list")(show.list_names)
 app.command("serve")(hand.serve)
 app.command("own")(hand.own)
+app.command("certs")(hand.certs)
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from parties.tuning import tune_process
+
+tune_process()  # takes effect only before torch and grpc are loaded by the imports below
+
+# ruff: noqa: E402
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
 
 from attacks import AttackError
 from defenses import DefenseError
@@ -20,6 +27,7 @@ EXPECTED = (AttackError, CheckpointError, DefenseError, SessionRefused, WireErro
 def main() -> None:
     """Be the party that the command line names until standard input ends."""
     kind, name = sys.argv[1:3]
+    torch.set_num_threads(1)  # whatever the machine, so that results do not depend on it; attacks ask for more
 
     def methods(report: Callable[[float], None]) -> Mapping[str, Callable[..., Any]]:
         transport = GrpcTransport()

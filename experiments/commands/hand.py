@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from defenses import Defense, DefenseError, make_defense
 from experiments.overrides import parse_value
@@ -22,12 +22,14 @@ from parties.datasets import load
 from parties.datasets.dataset import DataError
 from parties.messages import Session
 from parties.transcript import Transcript
+from parties.tuning import tune_process
 from parties.wire.client import GrpcChannel
 from parties.wire.security import ClientSecurity, ServerSecurity, read_tokens
 from parties.wire.server import GrpcServer
 from split_models.checkpoints import CheckpointError, Identity, load_model
 from split_models.randomness import generator_for
 from split_models.split_model import SplitModel, output_spec, split
+from split_models.tensor_spec import TensorSpec
 
 Certificate = Annotated[Path | None, typer.Option(help="PEM file of this party's certificate; needs --key.")]
 Key = Annotated[Path | None, typer.Option(help="PEM file of the private key.")]
@@ -57,6 +59,7 @@ def serve(
     insecure: Insecure = False,
 ) -> None:
     """Be the compute server: answer owners with logits, and remember what they sent. Ends with Ctrl-C or SIGTERM."""
+    tune_process()
     parts, identity, point = _load(tail, "tail")
     torch.set_num_threads(1)  # a session's thread computes; several sessions share the cores
     security = ServerSecurity(certificate, key, owners_ca, read_tokens(tokens) if tokens else {}, insecure)
@@ -97,27 +100,16 @@ def own(
     insecure: Insecure = False,
 ) -> None:
     """Be a data owner: send private images through head and defense, and read the server's answers."""
-    parts, identity, point = _load(head, "head")
-    raw = load(data, data_dir)
-    if raw.input_spec != identity.input_spec:
-        raise DataError(f"{data}: expected images {identity.input_spec.shape}, got {raw.input_spec.shape}")
-    images = torch.from_numpy(raw.images[:count]).float() / 255
-    labels = torch.from_numpy(raw.labels[:count])
-    randomness = secrets.randbits(62) if seed is None else seed
-    activation = output_spec(parts.head, identity.input_spec)
-
-    def owner(purpose: str) -> DataOwner:
-        guard = _defense(defense, settings or [])
-        generator = generator_for(randomness, name, purpose)
-        return DataOwner(name, parts.head, guard, point, identity.input_spec, activation, generator)
-
+    tune_process()
     token = token_file.read_text().strip() if token_file else None
     security = ClientSecurity(server_ca, certificate, key, token, None, insecure)
-    console = Console(highlight=False, soft_wrap=True)
-    sender = owner("private inputs")
-    with GrpcChannel(server, sender.hello(wire_dtype), security=security) as channel:
+    randomness = secrets.randbits(62) if seed is None else seed
+    make_owner = _owners(head, name, defense, settings or [], randomness)
+    owner, console = make_owner("private inputs"), Console(highlight=False, soft_wrap=True)
+    images, labels = _private(data, data_dir, owner.input_spec, count)
+    with GrpcChannel(server, owner.hello(wire_dtype), security=security) as channel:
         start, total = time.perf_counter(), -(-len(images) // batch_size)
-        replies = track(sender.infer(channel, images, batch_size), "sending", total=total, console=console)
+        replies = track(owner.infer(channel, images, batch_size), "sending", total=total, console=console)
         predictions = torch.cat([logits.argmax(1) for _, logits in replies])
         seconds, cost = time.perf_counter() - start, channel.cost
     console.print(
@@ -125,17 +117,51 @@ def own(
         f"classified right, {cost.bytes_up:,} bytes up, {cost.bytes_down:,} down, {seconds:.2f} s"
     )
     if query_listen:
-        with _answering(QueryEndpoint(owner("queries"), query_budget), query_listen, insecure, console) as queries:
-            queries.wait()
+        _answer_queries(QueryEndpoint(make_owner("queries"), query_budget), query_listen, insecure, console)
 
 
-@contextlib.contextmanager
-def _answering(endpoint: QueryEndpoint, listen: str, insecure: bool, console: Console) -> Iterator[GrpcServer]:
+def certs(
+    directory: Annotated[Path, typer.Argument(help="A new folder for the PEM files.")],
+    owners: Annotated[list[str] | None, typer.Option("--owner", help="An owner's name; may be given often.")] = None,
+    hosts: Annotated[list[str] | None, typer.Option("--host", help="A name or address of the server.")] = None,
+) -> None:
+    """Make a throw-away authority with certificates for a server and its owners, to try TLS with. Not for production.
+
+    Then:  unsmash serve … --certificate DIR/server.pem --key DIR/server.key --owners-ca DIR/ca.pem
+    and:  unsmash own … --name NAME --server-ca DIR/ca.pem --certificate DIR/NAME.pem --key DIR/NAME.key
+    """
+    make_test_certificates(directory, owners or ["owner"], hosts or ["localhost", "127.0.0.1", "::1"])
+    names = ", ".join(sorted(path.name for path in directory.iterdir()))
+    Console(highlight=False, soft_wrap=True).print(f"wrote {names} to {directory}")
+
+
+def _owners(head: Path, name: str, defense: str, settings: list[str], randomness: int) -> Callable[[str], DataOwner]:
+    """A maker of owners that share head and defense, each with randomness for one purpose."""
+    parts, identity, point = _load(head, "head")
+    activation = output_spec(parts.head, identity.input_spec)
+
+    def make(purpose: str) -> DataOwner:
+        guard, generator = _defense(defense, settings), generator_for(randomness, name, purpose)
+        return DataOwner(name, parts.head, guard, point, identity.input_spec, activation, generator)
+
+    return make
+
+
+def _private(data: str, data_dir: Path | None, expected: TensorSpec, count: int | None) -> tuple[Tensor, Tensor]:
+    raw = load(data, data_dir)
+    if raw.input_spec != expected:
+        raise DataError(
+            f"{data}: expected images {expected.shape}, got {raw.input_spec.shape}; the head fits no others"
+        )
+    return torch.from_numpy(raw.images[:count]).float() / 255, torch.from_numpy(raw.labels[:count])
+
+
+def _answer_queries(endpoint: QueryEndpoint, listen: str, insecure: bool, console: Console) -> None:
     server = GrpcServer(endpoint, listen, security=ServerSecurity(insecure=insecure))
     server.start()
     console.print(f"answering queries at {server.address}; Ctrl-C ends it")
     try:
-        yield server
+        server.wait()
     except KeyboardInterrupt:
         console.print(f"answered {endpoint.answered} images")
     finally:

@@ -151,6 +151,30 @@ def test_parties_by_hand(tmp_path: Path, unsmash: Unsmash) -> None:
     assert {sighting.party for sighting in seen.sightings} == {"alice"}
 
 
+def test_mutual_tls_by_hand(tmp_path: Path, unsmash: Unsmash) -> None:
+    unsmash("pretrain", scenario_file(tmp_path), "--cut", "relu1", "--out", str(tmp_path))
+    certs = tmp_path / "certs"
+    assert unsmash("certs", str(certs), "--owner", "alice", "--owner", "bob")[0] == 0
+    assert unsmash("certs", str(certs))[0] == 2, "certificates are never overwritten"
+    proof = ["--certificate", str(certs / "server.pem"), "--key", str(certs / "server.key")]
+    listen = ["--listen", "127.0.0.1:0", "--owners-ca", str(certs / "ca.pem")]
+    serving = start_unsmash("serve", str(tmp_path / "tail.safetensors"), *listen, *proof)
+    assert serving.stdout
+    address = re.search(r"127\.0\.0\.1:\d+", serving.stdout.readline())
+    assert address
+    own = ["own", str(tmp_path / "head.safetensors"), "--server", address[0], "--data", str(tmp_path / "victims.npz")]
+    alice = ["--certificate", str(certs / "alice.pem"), "--key", str(certs / "alice.key")]
+    try:
+        trusted = ["--server-ca", str(certs / "ca.pem"), *alice]
+        assert unsmash(*own, "--name", "alice", *trusted)[0] == 0
+        status, _, errors = unsmash(*own, "--name", "bob", *trusted)
+        assert status == 2, "one owner cannot pass for another"
+        assert "certificate" in errors
+    finally:
+        serving.kill()
+        serving.communicate()
+
+
 def _colour(folder: Path) -> str:
     path = folder / "colour.npz"
     np.savez(path, images=np.zeros((4, 28, 28, 3), np.uint8), labels=np.arange(4) % 2)
