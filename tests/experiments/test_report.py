@@ -334,7 +334,6 @@ def test_the_scenario_reads_back_equal() -> None:
         "text": 'a "b" \\ \t ü',
         "weights": [0.5, 1e-7],
         "on": True,
-        "inf": float("inf"),
         "of": {"a b": 1},
     }
     for asked in [scenario(attacks=[odd]), *map(read_scenario, bundled())]:
