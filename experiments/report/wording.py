@@ -91,7 +91,8 @@ def verdict(records: Sequence[Record]) -> str:
     if found is None:
         return "No attack could run: the threat model refused all of them, so nothing is known about leakage."
     most, least = found
-    sentences = [f"Most leaks at cut {most[0].cut} {_under(most[0])}: {_strongest(most[1])}."]
+    price = "" if most[0].defense == "none" else f"; {accuracy_cost(most[0].utility)}"
+    sentences = [f"Most leaks at cut {most[0].cut} {_under(most[0])}: {_strongest(most[1])}{price}."]
     if least[0] is not most[0]:
         sentences.append(
             f"Least leaks at cut {least[0].cut} {_under(least[0])}: {_strongest(least[1])}; "
