@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from experiments.record import AttackOutcome, Record
-from experiments.report.tables import by_cut
+from experiments.report.tables import attack_labels, by_cut, short_labels
 from experiments.report.wording import interval, value
 
 WIDTH = 360
@@ -86,7 +86,7 @@ class Panel:
 
 def panels(records: Sequence[Record]) -> list[Panel]:
     """One panel for each cut, in the order of the run."""
-    labels = list(dict.fromkeys(attack.label for record in records for attack in record.attacks))
+    labels = short_labels(attack_labels(records), LABEL_LENGTH)
     start = min([0.0, *(low for record in records for low in _lows(record))])
     return [_panel(cut, members, labels, start) for cut, members in by_cut(records).items()]
 
@@ -96,13 +96,13 @@ def _lows(record: Record) -> Iterator[float]:
     yield from (floor.ssim.mean for floor in record.floors.values())
 
 
-def _panel(cut: str, records: list[Record], labels: list[str], start: float) -> Panel:
+def _panel(cut: str, records: list[Record], labels: dict[str, str], start: float) -> Panel:
     groups: list[Group] = []
     y = float(TOP)
     for record in records:
         bottom = y + HEADING + LINE * len(record.attacks)
         marks = [
-            _mark(attack, labels.index(attack.label), y + HEADING + LINE * line, start, len(record.victims))
+            _mark(attack, labels, y + HEADING + LINE * line, start, len(record.victims))
             for line, attack in enumerate(record.attacks)
         ]
         groups.append(Group(record.defense, y, bottom, marks, _floors(record, start)))
@@ -111,10 +111,10 @@ def _panel(cut: str, records: list[Record], labels: list[str], start: float) -> 
     return Panel(cut, _description(records), y + AXIS, y, ticks, groups, groups[0].floors)
 
 
-def _mark(attack: AttackOutcome, series: int, y: float, start: float, victims: int) -> Mark:
+def _mark(attack: AttackOutcome, labels: dict[str, str], y: float, start: float, victims: int) -> Mark:
+    series, short = list(labels).index(attack.label), labels[attack.label]
     # Past the last colour the markers shift by one, so that no pair of colour and marker comes twice.
     shape = MARKERS[(series + series // len(MARKERS)) % len(MARKERS)]
-    short = attack.label if len(attack.label) <= LABEL_LENGTH else attack.label[: LABEL_LENGTH - 1] + "…"
     if attack.leakage is None:
         return Mark(short, attack.label, "refused", series % len(MARKERS), shape, y, None)
     ssim = attack.leakage.ssim

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from experiments.record import AttackOutcome, Leakage, Record, pictures_path
 from experiments.report.tables import by_cut
-from experiments.report.wording import worst_case
+from experiments.report.wording import extremes, worst_case
 from split_models.checkpoints import load_tensors
 
 SHOWN = 12
@@ -22,6 +23,9 @@ SHOWN = 12
 
 MAX_SIDE = 96
 """Larger pictures are scaled down to this many pixels a side, so that a report stays a few megabytes."""
+
+CELL_SIDE = 64
+"""Pixels on the screen that a picture may take: small ones are enlarged by a whole factor, so that pixels stay even."""
 
 FLOORS = {"nearest_auxiliary": "nearest auxiliary image", "mean_image": "mean image"}
 
@@ -73,6 +77,7 @@ class Gallery:
     private: Strip
     blocks: list[Block]
     missing: list[str]  # trials whose pictures are gone
+    cell_px: int
 
 
 def galleries(folder: Path, records: Sequence[Record], pictures: bool) -> list[Gallery]:
@@ -82,6 +87,29 @@ def galleries(folder: Path, records: Sequence[Record], pictures: bool) -> list[G
         split_models.checkpoints.CheckpointError: a file of pictures is broken.
     """
     return [_gallery(folder, cut, members, pictures) for cut, members in by_cut(records).items()]
+
+
+def glimpse(folder: Path, records: Sequence[Record]) -> list[Strip]:
+    """Six victims, private and as the worst and the best trial's strongest attack rebuilt them; empty without pictures.
+
+    Raises:
+        split_models.checkpoints.CheckpointError: a file of pictures is broken.
+    """
+    found = extremes(records)
+    if found is None or not all(pictures_path(folder, record.key).exists() for record, _ in found):
+        return []
+    (most, _), (least, _) = found
+    chosen, _ = choose([most] if least is most else [most, least], shown=6)
+    images = load_tensors(pictures_path(folder, most.key))[0]
+    private = [Picture(_source(images, "private", _rows(most)[i]), f"Victim {i}: private image") for i in chosen]
+    strips = [Strip("private", private)]
+    for record, worst in found[: 1 if least is most else 2]:
+        images = load_tensors(pictures_path(folder, record.key))[0]
+        strip = _strip(worst, record, images, chosen)
+        strips.append(
+            Strip(f"{record.cut}, {'no defense' if record.defense == 'none' else record.defense}", strip.pictures)
+        )
+    return strips
 
 
 def data_uri(image: Tensor) -> str:
@@ -146,7 +174,7 @@ def _gallery(folder: Path, cut: str, records: list[Record], pictures: bool) -> G
     ]
     if floors:
         blocks.append(Block("For comparison: what needs no smashed data", floors))
-    return Gallery(cut, columns, groups, Strip("private image", private), blocks, missing)
+    return Gallery(cut, columns, groups, Strip("private image", private), blocks, missing, _cell_px(first.dataset))
 
 
 def _block(record: Record, images: Mapping[str, Tensor], chosen: Sequence[int]) -> Block:
@@ -176,6 +204,11 @@ def _pictures(
 
 def _source(images: Mapping[str, Tensor], key: str, row: int) -> str | None:
     return data_uri(images[key][row]) if key in images else None
+
+
+def _cell_px(dataset: Mapping[str, Any]) -> int:
+    side = max(dataset.get("input_shape", [CELL_SIDE])[-2:])
+    return int(side) * max(1, CELL_SIDE // int(side)) if side <= CELL_SIDE else CELL_SIDE
 
 
 def _rows(record: Record) -> dict[int, int]:

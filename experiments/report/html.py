@@ -59,6 +59,7 @@ def render(folder: Path, name: str, records: Sequence[Record], pictures: bool, u
             attacks=tables.attack_summaries(records),
             panels=figure.panels(records),
             galleries=gallery.galleries(folder, records, pictures),
+            glimpse=gallery.glimpse(folder, records) if pictures else [],
             pictures=pictures,
             shareable=_shareable(records),
             granted=records[0].threat_model.get("grants", []),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.record import Record
+from pydantic import ValidationError
+
+from experiments.record import Record, RecordError
 from experiments.scenario import Scenario, ScenarioError, bundled, read_scenario
 
 
@@ -17,20 +18,27 @@ def scenario_of(name: str, records: Sequence[Record]) -> Scenario:
     Records may come from earlier runs in the same folder, which had other cuts or defenses; all else agrees.
 
     Raises:
-        pydantic.ValidationError: a record's scenario is not one of this version.
+        RecordError: a record's scenario is not one of this version.
     """
-    defenses: dict[str, Any] = {}
-    for record in records:
-        for entry in Scenario.model_validate(record.scenario).defenses:
-            if entry.label == record.defense:
-                defenses[entry.label] = entry.model_dump(mode="json")
-    content = {
-        **records[-1].scenario,
-        "name": name,
-        "cuts": list(dict.fromkeys(record.cut for record in records)),
-        "defenses": list(defenses.values()),
-    }
-    return Scenario.model_validate(content)
+    try:
+        scenarios = [Scenario.model_validate(record.scenario) for record in records]
+        defenses = {
+            entry.label: entry
+            for record, scenario in zip(records, scenarios, strict=True)
+            for entry in scenario.defenses
+            if entry.label == record.defense
+        }
+        content = {
+            **scenarios[-1].model_dump(mode="json"),
+            "name": name,
+            "cuts": list(dict.fromkeys(record.cut for record in records)),
+            "defenses": [entry.model_dump(mode="json") for entry in defenses.values()],
+        }
+        return Scenario.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(f"a record's scenario cannot be read ({where}: {first['msg']}); run it again") from error
 
 
 def command(scenario: Scenario) -> str:
@@ -83,7 +91,5 @@ def _value(value: Any) -> str:
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
     # JSON writes strings, booleans and numbers as TOML reads them; TOML alone forbids a raw DEL.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

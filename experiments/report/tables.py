@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attacks import ATTACKS
@@ -70,6 +70,19 @@ def attack_labels(records: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(attack.label for record in records for attack in record.attacks))
 
 
+def short_labels(labels: Sequence[str], length: int) -> dict[str, str]:
+    """Labels without the settings that all attacks of that name share, cut in the middle to at most `length`."""
+    short = {}
+    for label in labels:
+        name, *settings = label.split(" ")
+        others = [other.split(" ")[1:] for other in labels if other.split(" ")[0] == name]
+        telling = [setting for setting in settings if not all(setting in other for other in others)]
+        text = " ".join([name, *(telling if len(others) > 1 else settings)])
+        half = (length - 1) // 2
+        short[label] = text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
+    return short
+
+
 def floor_names(records: Sequence[Record]) -> list[str]:
     """Every floor of the run."""
     return list(dict.fromkeys(name for record in records for name in record.floors))
@@ -98,7 +111,13 @@ def warnings(records: Sequence[Record]) -> list[Told]:
 
 def attack_summaries(records: Sequence[Record]) -> list[AttackSummary]:
     """Every attack once: what it needs, what it spent, why it was refused."""
-    return [_summary(label, records) for label in attack_labels(records)]
+    summaries = [_summary(label, records) for label in attack_labels(records)]
+    abouts = [summary.about for summary in summaries]
+    # The same attack with other settings needs no second introduction.
+    return [
+        replace(summary, about="") if summary.about in abouts[:number] else summary
+        for number, summary in enumerate(summaries)
+    ]
 
 
 def readable(figure: Any) -> str:

@@ -21,8 +21,6 @@ CAPABILITIES: dict[str, str] = {
 }
 """Each capability as a noun phrase that completes “the server has …”."""
 
-UNITS = {"psnr_db": "dB", "ssim": "", "identification": "%"}
-
 
 def value(measure: str, figure: float) -> str:
     """One figure of a measure, rounded to what it is worth, without its unit."""
@@ -79,20 +77,28 @@ def accuracy_cost(utility: Utility) -> str:
     return f"{change} ({-points:+.1f} points)".replace("-", "\u2212")
 
 
-def verdict(records: Sequence[Record]) -> str:
-    """The paragraph a reader takes away: where most leaks, where least, at which price."""
+def extremes(records: Sequence[Record]) -> tuple[tuple[Record, AttackOutcome], tuple[Record, AttackOutcome]] | None:
+    """The trials whose worst case leaks most and least, each with that attack; None where no attack ran."""
     judged = [(record, worst) for record in records if (worst := worst_case(record))]
     if not judged:
+        return None
+    return max(judged, key=lambda pair: _mean_ssim(pair[1])), min(judged, key=lambda pair: _mean_ssim(pair[1]))
+
+
+def verdict(records: Sequence[Record]) -> str:
+    """The paragraph a reader takes away: where most leaks, where least, at which price."""
+    found = extremes(records)
+    if found is None:
         return "No attack could run: the threat model refused all of them, so nothing is known about leakage."
-    most = max(judged, key=lambda pair: _mean_ssim(pair[1]))
-    least = min(judged, key=lambda pair: _mean_ssim(pair[1]))
-    sentences = [f"Most leaks at cut {most[0].cut} {_under(most[0])}: {_strongest(*most)}."]
+    most, least = found
+    price = "" if most[0].defense == "none" else f"; {accuracy_cost(most[0].utility)}"
+    sentences = [f"Most leaks at cut {most[0].cut} {_under(most[0])}: {_strongest(most[1])}{price}."]
     if least[0] is not most[0]:
         sentences.append(
-            f"Least leaks at cut {least[0].cut} {_under(least[0])}: {_strongest(*least)}; "
+            f"Least leaks at cut {least[0].cut} {_under(least[0])}: {_strongest(least[1])}; "
             f"{accuracy_cost(least[0].utility)}."
         )
-    if all(_closeness(record, worst)[0] < 2 for record, worst in judged):
+    if not any(_beats_floors(record) for record in records):
         sentences.append("Nowhere did an attack come closer than the nearest image that the attacker already had.")
     return " ".join(sentences)
 
@@ -112,14 +118,14 @@ def finding(record: Record) -> str:
     return (
         f"{worst.label}, {among}, reaches SSIM {value('ssim', ssim.mean)}{within} at "
         f"{value('psnr_db', worst.leakage.psnr_db.mean)} dB; the label can be read off {read} % of its pictures. "
-        f"{_closeness(record, worst)[1]} {accuracy_cost(record.utility).capitalize()}."
+        f"{_closeness(record, worst)} {accuracy_cost(record.utility).capitalize()}."
     )
 
 
-def _strongest(record: Record, worst: AttackOutcome) -> str:
+def _strongest(worst: AttackOutcome) -> str:
     assert worst.leakage is not None
     psnr = value("psnr_db", worst.leakage.psnr_db.mean)
-    return f"{worst.label} rebuilds the private images with SSIM {value('ssim', _mean_ssim(worst))} and {psnr} dB"
+    return f"{worst.label} rebuilds the private images at SSIM {value('ssim', _mean_ssim(worst))} and {psnr} dB"
 
 
 def _under(record: Record) -> str:
@@ -131,18 +137,24 @@ def _mean_ssim(attack: AttackOutcome) -> float:
     return attack.leakage.ssim.mean
 
 
-def _closeness(record: Record, worst: AttackOutcome) -> tuple[int, str]:
-    """How the worst case stands to the floors, as a rank (2 is above both) and in words."""
+def _closeness(record: Record, worst: AttackOutcome) -> str:
+    """How the worst case stands to the floors."""
     assert worst.leakage is not None
     mean, nearest = record.floors.get("mean_image"), record.floors.get("nearest_auxiliary")
     if nearest and _beats(worst.leakage, nearest):
-        return 2, "That is closer to the private images than the nearest image the attacker already had."
+        return "That is closer to the private images than the nearest image the attacker already had."
     if mean and not _beats(worst.leakage, mean):
-        return 0, "That is no better than the mean image: nothing about a single victim."
+        return "That is not measurably better than the mean image."
     if nearest:
         relation = "no closer than" if nearest.ssim.low <= worst.leakage.ssim.high else "further off than"
-        return 1, f"That is {relation} the nearest image the attacker already had, but better than the mean image."
-    return 2, ""
+        return f"That is {relation} the nearest image the attacker already had, but better than the mean image."
+    return ""
+
+
+def _beats_floors(record: Record) -> bool:
+    worst = worst_case(record)
+    leakage = worst.leakage if worst else None
+    return leakage is not None and all(_beats(leakage, floor) for floor in record.floors.values())
 
 
 def _beats(leakage: Leakage, floor: Leakage) -> bool:
