@@ -23,6 +23,7 @@ from parties.datasets.dataset import DataError
 from parties.messages import Session
 from parties.transcript import Transcript
 from parties.tuning import tune_process
+from parties.wire.certificates import make_test_certificates
 from parties.wire.client import GrpcChannel
 from parties.wire.security import ClientSecurity, ServerSecurity, read_tokens
 from parties.wire.server import GrpcServer
