@@ -129,7 +129,7 @@ def test_an_unexpected_error_leaves_its_traceback_in_the_log(parties: Parties, t
     with pytest.raises(PartyError, match="KeyError: 'no_such_method'"):
         parties.ask({"a": ("no_such_method", {})})
     with pytest.raises(PartyError, match=r"TypeError.*surplus"):
-        parties.ask({"a": ("pid", {"surplus": 1})})
+        parties.ask({"a": ("doze", {"surplus": 1})})
 
 
 def test_silence_is_not_waited_for_without_end(parties: Parties) -> None:
