@@ -180,8 +180,8 @@ def obey(
         except Exception as error:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
+        busy.clear()  # before the answer is out: whoever has it may close the input at once
         _say(answers, answer)
-        busy.clear()
 
 
 def _say(answers: Any, answer: Mapping[str, Any]) -> None:
