@@ -142,7 +142,7 @@ def test_a_wrong_entry_is_said_with_what_is_valid(path: Path, old: str, new: str
 
 def test_an_unknown_scenario_names_the_bundled_ones(tmp_path: Path) -> None:
     for name in ("quick", str(tmp_path), ""):
-        with pytest.raises(ScenarioError, match="expected a TOML file or one of the bundled .*quickstart"):
+        with pytest.raises(ScenarioError, match=r"expected a TOML file or one of the bundled .*quickstart"):
             read_scenario(name)
 
 
