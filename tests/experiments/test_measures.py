@@ -83,6 +83,16 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says() -> None:
     assert 0.88 <= hits / 120 <= 0.99
 
 
+def test_the_interval_is_that_of_a_plain_percentile_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.exponential(1.0, size=12) ** 2  # skewed, so that other kinds of interval lie elsewhere
+    means = rng.choice(values, size=(20_000, 12)).mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    summary = summarise(values)
+    assert [summary.low, summary.high] == pytest.approx([low, high], abs=0.1 * (high - low))
+    assert abs(low + high - 2 * summary.mean) > 0.15 * (high - low), "otherwise this would prove nothing"
+
+
 def test_more_victims_make_a_narrower_interval() -> None:
     rng = np.random.default_rng(1)
     few, many = (summarise(rng.normal(size=count)) for count in (25, 2500))
