@@ -20,8 +20,9 @@ from parties.messages import (
     SessionRefused,
     TensorMessage,
     Terms,
+    WireError,
 )
-from split_models.tensor_spec import TensorSpec
+from split_models.tensor_spec import SpecError, TensorSpec
 
 
 class DataOwner:
@@ -93,6 +94,7 @@ class QueryEndpoint:
 
         Raises:
             QueryBudgetExhausted: fewer images are left than were asked about.
+            WireError: the inputs are out of range; they are not counted.
         """
         with self._lock:
             left = self._budget - self.answered
@@ -101,8 +103,12 @@ class QueryEndpoint:
                     f"{self._owner.name} answers {self._budget} images and {left} are left, "
                     f"got {len(message.tensor)}; ask about fewer or raise threat_model.query_budget"
                 )
+            try:
+                activations = self._owner.protected(message.tensor)
+            except SpecError as error:
+                raise WireError(str(error)) from None
             self.answered += len(message.tensor)
-            return TensorMessage(message.request_id, Kind.ACTIVATION, (self._owner.protected(message.tensor),))
+            return TensorMessage(message.request_id, Kind.ACTIVATION, (activations,))
 
     def close(self, session: Session) -> None:
         """Nothing to give back: the budget counts over all sessions."""

@@ -109,7 +109,7 @@ class Parties:
         return results
 
     def _parsed(self, party: Party, line: str) -> dict[str, Any]:
-        if not line:
+        if not line.endswith("\n"):  # the end, or what a party had said of an answer when it died
             raise PartyError(f"{party.name} {_how_it_ended(party.process.wait())}; its log ends:\n{party.log_tail()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -162,13 +162,14 @@ def obey(
     def read() -> None:
         for line in sys.stdin:
             commands.put(line)
-        if busy.is_set():
-            os._exit(ORPHANED)  # nobody is left to hear the answer
-        commands.put("")
+        # Nobody is left to hear an answer, also to a command that was not begun yet; and other threads (a gRPC
+        # server's) must not delay the end.
+        os._exit(ORPHANED if busy.is_set() or not commands.empty() else 0)
 
     threading.Thread(target=read, daemon=True).start()
     methods = make_methods(lambda fraction: _say(answers, {"progress": fraction}))
-    while line := commands.get():
+    while True:
+        line = commands.get()
         busy.set()
         command = json.loads(line)
         answer: dict[str, Any]
@@ -179,10 +180,8 @@ def obey(
         except Exception as error:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
+        busy.clear()  # before the answer is out: whoever has it may close the input at once
         _say(answers, answer)
-        busy.clear()
-    # Other threads (a gRPC server's) must not delay the end.
-    os._exit(0)
 
 
 def _say(answers: Any, answer: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from split_models.checkpoints import CheckpointError, load_tensors, save_tensors
+from split_models.tensor_spec import TensorSpec
 
 FORMAT = "unsmash-transcript-1"
 
@@ -78,6 +79,15 @@ class Transcript:
             raise CheckpointError(f"{path}: expected a {FORMAT} file; give one that `unsmash serve` wrote")
         try:
             keys = json.loads(metadata["sightings"])
-            return cls([Sighting(str(p), int(r), tensors[str(n)]) for n, (p, r) in enumerate(keys)])
-        except (KeyError, TypeError, ValueError) as error:
+            sightings = [Sighting(str(p), int(r), tensors[str(n)]) for n, (p, r) in enumerate(keys)]
+            if len(sightings) != len(tensors) or len({_sample(seen) for seen in sightings}) > 1:
+                raise ValueError("expected one activation for each, all of one shape and dtype")
+            return cls(sightings)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{path}: its list of sightings cannot be read ({error})") from error
+
+
+def _sample(seen: Sighting) -> TensorSpec:
+    if seen.activations.ndim == 0:
+        raise ValueError("expected batches of activations, got a lone number")
+    return TensorSpec.of(seen.activations)

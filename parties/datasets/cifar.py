@@ -33,6 +33,8 @@ def cifar10(data_dir: Path | None) -> RawData:
             labels = np.concatenate([archive["train_label"], archive["test_label"]]).astype(np.int64)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, UnidentifiedImageError) as error:
         raise DataError(f"{path} is not the expected file ({error}); fetch it again") from error
+    if len(labels) != sum(map(len, parts)):
+        raise DataError(f"{path} holds {sum(map(len, parts))} pictures but {len(labels)} labels; fetch it again")
     return RawData("cifar10", np.concatenate(parts), labels, CLASSES, official_train=len(parts[0]))
 
 

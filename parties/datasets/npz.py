@@ -30,7 +30,17 @@ def own_npz(path: Path) -> RawData:
                 raise DataError(f"{path}: {EXPECTED}; it holds {', '.join(sorted(archive.files)) or 'nothing'}")
             images, labels = archive["images"], archive["labels"]
             names = tuple(map(str, archive["class_names"])) if "class_names" in archive.files else None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
+        # A RuntimeError is how zipfile says that an archive is encrypted or packed by a method it does not know.
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as .npz ({error}); write it with numpy.savez") from error
