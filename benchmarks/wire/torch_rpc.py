@@ -49,6 +49,6 @@ def _join(name: str, rank: int, address: str) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.setdefault("TP_SOCKET_IFNAME", "lo")
     options = rpc.TensorPipeRpcBackendOptions(init_method=f"tcp://{address}", num_worker_threads=4,
-                                              _transports=["uv"])
+                                              _transports=["uv"], _channels=["basic"])
     rpc.init_rpc(name, rank=rank, world_size=2,  # type: ignore[no-untyped-call]
                  rpc_backend_options=options)
