@@ -6,8 +6,9 @@ leaves a process as it is.
 Why each of them:
 
 - **malloc.** glibc gives every block above 128 KB back to the system when it is freed, and the next one
-  of that size is a page fault for every 4 KB of it, which costs more than copying the tensor. All three
-  settings are needed: blocks from the heap, a heap that is not trimmed, and one that grows in large steps.
+  of that size is a page fault for every 4 KB of it, which costs more than copying the tensor. The first
+  three settings are needed together: blocks from the heap, a heap that is not trimmed, and one that grows
+  in large steps. The fourth lets one thread use again what another has freed, which keeps the peak low.
 - **Threads.** Two processes with two torch threads each on two cores wait for each other; one thread a
   core is faster by far.
 - **Core.** Pinning is off by default, because only who starts all the processes knows which core is free.
@@ -27,6 +28,7 @@ _MALLOPT = (
     (-3, 1 << 30),  # M_MMAP_THRESHOLD: blocks below 1 GiB come from the heap
     (-1, 2**31 - 1),  # M_TRIM_THRESHOLD: the heap is not given back
     (-2, 64 << 20),  # M_TOP_PAD: it grows by 64 MiB
+    (-8, 1),  # M_ARENA_MAX: one heap for all threads
 )
 _EXPERIMENTS = "-event_engine_client,-event_engine_listener"
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from benchmarks.wire.measurements import (
     IN_FLIGHT,
+    ROWS,
     SIZES,
     Results,
     compare,
@@ -63,13 +64,14 @@ def ratios_of(results: Results, in_flight: int) -> Table:
 
 def circumstances() -> dict[str, Any]:
     """What a reader has to know to compare the figures with others."""
-    packages = ("grpcio", "torch", "protobuf", "numpy", "pyzmq")
+    installed = {found.name: found.version for found in metadata.distributions()}
+    versions = {name: installed.get(name) for name in ("grpcio", "torch", "protobuf", "numpy", "pyzmq")}
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0],
-        **{package: metadata.version(package) for package in packages},
+        **versions,
     }
 
 
@@ -85,6 +87,7 @@ def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="payloads to compare")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="what to compare with raw TCP")
     parser.add_argument("--rounds", type=int, default=7, help="turns that every contender gets")
     parser.add_argument("--turn-s", type=float, default=0.15, help="seconds of one turn")
     parser.add_argument(
@@ -107,7 +110,9 @@ def main() -> None:
             "compare": lambda: [
                 result
                 for size in arguments.sizes
-                for result in compare(SIZES[size], arguments.rounds, arguments.turn_s, str(certificates))
+                for result in compare(
+                    SIZES[size], arguments.rounds, arguments.turn_s, str(certificates), ["raw TCP", *arguments.rows]
+                )
             ],
             "memory": lambda: measure_memory(SIZES["16 MB"]),
             "steps": lambda: measure_steps(arguments.rounds),

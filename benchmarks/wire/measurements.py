@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,29 +20,43 @@ LEAST, MOST = 4, 400  # exchanges in one turn
 
 Results = list[dict[str, Any]]
 
+ROWS = (
+    "raw TCP",
+    "unary protobuf, untuned",
+    "ours",
+    "ours, fp16",
+    "ours, TLS",
+    "ours, fp16, TLS",
+    "pyzmq",
+    "torch rpc",
+)
+
 
 def contenders(size: int, certificates: str) -> dict[str, tuple[str, Setting]]:
     """Everything that is measured at one size, by the name of its row."""
-    return {
-        "raw TCP": ("raw TCP", Setting(size)),
-        "unary protobuf, untuned": ("unary protobuf", Setting(size)),
-        "ours": ("ours", Setting(size)),
-        "ours, fp16": ("ours", Setting(size, "float16")),
-        "ours, TLS": ("ours", Setting(size, certificates=certificates)),
-        "ours, fp16, TLS": ("ours", Setting(size, "float16", certificates)),
-        "pyzmq": ("pyzmq", Setting(size)),
-        "torch rpc": ("torch rpc", Setting(size)),
-    }
+    settings = (
+        Setting(size),
+        Setting(size),
+        Setting(size),
+        Setting(size, "float16"),
+        Setting(size, certificates=certificates),
+        Setting(size, "float16", certificates),
+        Setting(size),
+        Setting(size),
+    )
+    return {row: (row.partition(",")[0], setting) for row, setting in zip(ROWS, settings, strict=True)}
 
 
-def compare(size: int, rounds: int, turn_s: float, certificates: str) -> Results:
-    """Every contender at one size, turn by turn, so that a busy moment hits all alike.
+def compare(size: int, rounds: int, turn_s: float, certificates: str, rows: Sequence[str]) -> Results:
+    """Contenders at one size, turn by turn, so that a busy moment hits all alike; `rows` has raw TCP in it.
 
     A turn takes about `turn_s` seconds; the figure is the median over all turns.
     """
     samples: dict[tuple[str, int], list[float]] = defaultdict(list)
     with ExitStack() as stack:
-        pairs = {row: stack.enter_context(Pair(*what)) for row, what in contenders(size, certificates).items()}
+        pairs = {
+            row: stack.enter_context(Pair(*what)) for row, what in contenders(size, certificates).items() if row in rows
+        }
         counts = {row: _turn(pair, turn_s) for row, pair in pairs.items()}
         for _ in range(rounds):
             for row, pair in pairs.items():

@@ -48,7 +48,9 @@ class TorchRpc(Contender):
 def _join(name: str, rank: int, address: str) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.setdefault("TP_SOCKET_IFNAME", "lo")
-    options = rpc.TensorPipeRpcBackendOptions(init_method=f"tcp://{address}", num_worker_threads=4, _transports=["uv"])
+    options = rpc.TensorPipeRpcBackendOptions(
+        init_method=f"tcp://{address}", num_worker_threads=4, _transports=["uv"], _channels=["basic"]
+    )
     rpc.init_rpc(
         name,
         rank=rank,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from parties.messages import SessionRefused
 from parties.wire.limits import Limits
@@ -17,7 +19,27 @@ class Admission:
         self._limits = limits
         self._lock = threading.Lock()
         self._by_party: Counter[str] = Counter()
+        self._opening = 0
         self._ids = itertools.count(1)
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """While a peer has not yet said who it is.
+
+        Raises:
+            SessionRefused: too many others are in the same state.
+        """
+        with self._lock:
+            if self._opening >= self._limits.max_opening:
+                raise SessionRefused(
+                    f"{self._opening} others are opening sessions here; try again in a moment, or raise max_opening"
+                )
+            self._opening += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._opening -= 1
 
     def admit(self, party: str) -> int:
         """The id of a new session of `party`.

@@ -27,6 +27,10 @@ class Limits:
     """Requests one channel sends ahead of their replies; `submit` waits when so many are unanswered.
     This is also the length of the only queue there is: past it a slow server slows its owner."""
 
+    max_read_ahead_bytes: int = 2 * MIB
+    """What a peer may send ahead of what has been read, on each session; gRPC holds it in memory. Raise it
+    where the network is long and fast: throughput is at most this for each round trip."""
+
     open_timeout_s: float = 10.0
     """From connecting to an accepted session, and how long a server waits for a peer to say hello."""
 

@@ -18,6 +18,9 @@ def _both(limits: Limits) -> Options:
         # The most that gRPC allocates before a byte of it was checked.
         ("grpc.max_receive_message_length", MAX_PIECE_BYTES),
         ("grpc.max_send_message_length", MAX_PIECE_BYTES),
+        # Without the probe the window stays what it is set to, instead of growing with the bandwidth.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", limits.max_read_ahead_bytes),
         # A frozen peer still acknowledges TCP; only an unanswered ping betrays it, and only with both
         # of these time-outs.
         ("grpc.keepalive_time_ms", int(limits.keepalive_s * 1000)),

@@ -46,7 +46,8 @@ class ServedSession:
         hello: Hello | None = None
         self._wait_for("a hello", self._limits.open_timeout_s)
         try:
-            hello = self._read_hello(next(requests, b""))
+            with self._admission.opening():
+                hello = self._read_hello(next(requests, b""))
             session_id = self._admission.admit(hello.party)
             try:
                 session = Session(session_id, hello, open_session(self._endpoint, hello))

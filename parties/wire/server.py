@@ -22,6 +22,8 @@ from parties.wire.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
+REFUSING = 8
+"""Streams that are being told why they are refused."""
 
 
 class GrpcServer:
@@ -52,7 +54,7 @@ class GrpcServer:
         self._lock = threading.Lock()
         self._draining = False
         # Every stream holds a worker while it lasts: with one too few the next would hang without a word.
-        streams = self._limits.max_sessions + self._limits.max_opening
+        streams = self._limits.max_sessions + self._limits.max_opening + REFUSING
         self._workers = ThreadPoolExecutor(streams + 1, thread_name_prefix="unsmash-session")
         self._server = grpc.server(self._workers, options=server_options(self._limits), maximum_concurrent_rpcs=streams)
         handlers = {METHOD_NAME: grpc.stream_stream_rpc_method_handler(self._session)}

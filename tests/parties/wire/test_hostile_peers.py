@@ -16,7 +16,7 @@ import grpc
 import pytest
 import torch
 
-from parties.messages import Kind, ProtocolViolation, TensorMessage
+from parties.messages import Kind, ProtocolViolation, SessionRefused, TensorMessage
 from parties.wire import control
 from parties.wire import control_pb2 as pb
 from parties.wire.client import GrpcChannel
@@ -222,6 +222,21 @@ def test_who_says_nothing_is_let_go(server: GrpcServer) -> None:
     with pytest.raises(grpc.RpcError):
         next(peer.answers)
     assert time.monotonic() - start < LIMITS.open_timeout_s + 1.5
+
+
+def test_a_crowd_that_says_nothing_takes_no_sessions(endpoint: Recorder) -> None:
+    limits = Limits(open_timeout_s=1.0, max_opening=2, max_sessions=4)
+    with GrpcServer(endpoint, limits=limits) as server, GrpcChannel(server.address, hello(party="early")) as early:
+        crowd = [RawPeer(server.address) for _ in range(2)]
+        time.sleep(0.3)
+        with pytest.raises(SessionRefused, match="2 others are opening sessions"):
+            GrpcChannel(server.address, hello(party="late"))
+        assert early.call(activation(1)).request_id == 1
+        for peer in crowd:
+            with pytest.raises(grpc.RpcError):
+                next(peer.answers)
+        with GrpcChannel(server.address, hello(party="late")) as late:
+            assert late.call(activation(1)).request_id == 1
 
 
 def test_half_a_message_is_not_waited_for_long() -> None:

@@ -1,0 +1,56 @@
+"""The benchmark runs from end to end; its figures are not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def test_the_benchmark_measures_and_records(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.wire",
+            "--sizes",
+            "4 KB",
+            "--rounds",
+            "1",
+            "--turn-s",
+            "0.01",
+            "--only",
+            "compare",
+            "--rows",
+            "ours, fp16, TLS",
+            "--record",
+            str(record),
+        ],
+        check=True,
+        timeout=120,
+    )
+    results = json.loads(record.read_text())["compare"]
+    assert {(result["row"], result["in_flight"]) for result in results} == {
+        ("raw TCP", 1),
+        ("raw TCP", 4),
+        ("ours, fp16, TLS", 1),
+        ("ours, fp16, TLS", 4),
+    }
+    assert all(result["median_s"] > 0 for result in results)
+    assert all(result["ratio_to_raw_tcp"] == 1 for result in results if result["row"] == "raw TCP")
+
+
+def test_fuzzing_finds_nothing_in_a_few_seconds() -> None:
+    pytest.importorskip("atheris", reason="fuzzing comes with the extra 'fuzz'")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.fuzz_frames", "--seconds", "3"],
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

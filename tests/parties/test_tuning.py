@@ -1,0 +1,53 @@
+"""The process tuning acts where it should, and can be turned off."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+import json, os, sys
+from dataclasses import asdict
+from parties.tuning import tune_process
+core = min(os.sched_getaffinity(0))
+early = sorted({"torch", "grpc"} & set(sys.modules))
+tuning = asdict(tune_process(processes=1000, core=core))
+import torch
+print(json.dumps({"early": early, "tuning": tuning, "threads": torch.get_num_threads(), "core": core,
+                  "cores": sorted(os.sched_getaffinity(0)), "grpc": os.environ.get("GRPC_EXPERIMENTS")}))
+"""
+
+
+def tuned(**environment: str) -> dict[str, object]:
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("OMP_NUM_THREADS", "GRPC_EXPERIMENTS", "UNSMASH_TUNING")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env={**clean, **environment}, capture_output=True, text=True, check=True
+    )
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def test_tuning_acts_before_torch_and_grpc_are_loaded() -> None:
+    found = tuned()
+    assert found["early"] == []
+    assert found["threads"] == 1
+    assert found["cores"] == [found["core"]]
+    assert found["grpc"]
+    assert found["tuning"] == {"malloc": True, "threads": 1, "core": found["core"], "grpc": True}
+
+
+def test_tuning_can_be_turned_off() -> None:
+    found = tuned(UNSMASH_TUNING="off")
+    assert found["tuning"] == {"malloc": False, "threads": None, "core": None, "grpc": False}
+    assert len(found["cores"]) == os.cpu_count() or len(found["cores"]) > 1  # type: ignore[arg-type]
+    assert found["grpc"] is None
+
+
+def test_what_the_user_has_set_is_kept() -> None:
+    assert tuned(OMP_NUM_THREADS="3", GRPC_EXPERIMENTS="x")["grpc"] == "x"
