@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from experiments.crew import Crew, assembled
+from experiments.lanes import in_lanes
 from experiments.metrics.identification import train_evaluator
 from experiments.record import Record, read_record, record_path, write_manifest, write_record
 from experiments.referee import Referee
@@ -26,8 +28,8 @@ from parties.datasets.dataset import LabelledImages, RawData, partition
 from split_models.checkpoints import save_tensors
 from split_models.randomness import seed_for
 
-Say = Callable[[str, float], None]
-"""Told which step is under way and which fraction of it, in [0, 1], is done."""
+Say = Callable[[int, str, float], None]
+"""Told by each lane, from 0, which step is under way and which fraction of it, in [0, 1], is done."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,15 @@ def run(
     scenario: Scenario,
     folder: Path,
     data_dir: Path | None = None,
-    say: Say = lambda step, fraction: None,
+    say: Say = lambda lane, step, fraction: None,
     fresh: bool = False,
+    workers: int = 1,
 ) -> Iterator[tuple[Trial, Record, bool]]:
-    """Run every trial of a scenario; yields each with its record and whether that was there already.
+    """Run every trial of a scenario; yields each, as it is done, with its record and whether that was there already.
 
     A finished trial's record is kept under a hash of all that could change it, so a run that was interrupted goes on
-    where it stopped; `fresh` computes all again.
+    where it stopped; `fresh` computes all again. With several `workers` so many trials run at once, each with
+    processes of its own; in-process runs have one.
 
     Raises:
         ScenarioError, DataError: before anything starts.
@@ -64,19 +68,27 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, scenario.name, [trial.key for trial in trials])
     missing = [trial for trial in trials if fresh or not record_path(folder, trial.key).exists()]
-    kept = {trial.key: read_record(record_path(folder, trial.key)) for trial in trials if trial not in missing}
-    owners = [f"owner-{number}" for number in range(1, scenario.owners.count + 1)] if missing else []
+    for trial in trials:
+        if trial not in missing:
+            yield trial, read_record(record_path(folder, trial.key)), True
+    if not missing:
+        return
+    owners = [f"owner-{number}" for number in range(1, scenario.owners.count + 1)]
+    lanes = 1 if scenario.transport == "in-process" else max(1, min(workers, len(missing)))
     with _scratch(folder) as scratch, contextlib.ExitStack() as stack:
-        if missing:
-            crew = stack.enter_context(assembled(scenario.transport, owners, folder / "logs"))
-            prepared = _prepare(scenario, folder, raw, parts, duplicates, say)
-            _hand_out(scratch, parts, owners)
-        for trial in trials:
-            if trial.key in kept:
-                yield trial, kept[trial.key], True
-                continue
-            record = _one(trial, prepared, crew, owners, scratch, folder, say)
+        logs = [folder / "logs" / f"lane-{lane}" for lane in range(lanes)]
+        crews = [stack.enter_context(assembled(scenario.transport, owners, path)) for path in logs]
+        prepared = _prepare(scenario, folder, raw, parts, duplicates, say)
+        _hand_out(scratch, parts, owners)
+
+        def one(lane: int, trial: Trial) -> Record:
+            place = scratch / f"lane-{lane}"
+            place.mkdir(exist_ok=True)
+            record = _one(trial, prepared, crews[lane], owners, place, folder, functools.partial(say, lane))
             write_record(folder, record)
+            return record
+
+        for trial, record in in_lanes(missing, lanes, one):
             yield trial, record, False
 
 
@@ -85,11 +97,11 @@ def _prepare(
 ) -> Prepared:
     with torch_threads(scenario.threads):
         step = f"training {scenario.model.name} on {raw.name}"
-        say(step, 0.0)
+        say(0, step, 0.0)
         target = cached_target(
-            scenario, parts["train"], raw.input_spec, len(raw.classes), folder, lambda fraction: say(step, fraction)
+            scenario, parts["train"], raw.input_spec, len(raw.classes), folder, lambda fraction: say(0, step, fraction)
         )
-        say("training the independent classifier", 0.0)
+        say(0, "training the independent classifier", 0.0)
         evaluator = train_evaluator(parts["train"], len(raw.classes), scenario.seed)
     return Prepared(raw, parts, duplicates, target, evaluator)
 
@@ -109,11 +121,17 @@ def _hand_out(scratch: Path, parts: dict[str, LabelledImages], owners: list[str]
 
 
 def _one(
-    trial: Trial, prepared: Prepared, crew: Crew, owners: list[str], scratch: Path, folder: Path, say: Say
+    trial: Trial,
+    prepared: Prepared,
+    crew: Crew,
+    owners: list[str],
+    place: Path,
+    folder: Path,
+    say: Callable[[str, float], None],
 ) -> Record:
     start = time.perf_counter()
-    checkpoints = prepared.target.save_parts(scratch, trial.cut)
-    played = play(trial, crew, owners, checkpoints, scratch, say)
+    checkpoints = prepared.target.save_parts(place, trial.cut)
+    played = play(trial, crew, owners, checkpoints, place, say)
     say(f"{trial.label}: judging", 0.0)
     referee = Referee(trial, prepared.parts, prepared.target, prepared.evaluator, owners)
     facts: dict[str, Any] = {

@@ -42,6 +42,12 @@ class Data(Strict):
     victims: int = Field(default=64, ge=1, description="private inputs that are sent and attacked")
 
     @property
+    def content(self) -> str:
+        """SHA-256 of a user's own file, which may change behind its name; empty for a registered data set."""
+        path = Path(self.name)
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".npz" and path.is_file() else ""
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Images per part, as `partition` takes them."""
         return {part: getattr(self, part) for part in PARTS}
@@ -94,7 +100,7 @@ class Scenario(Strict):
     description: str = ""
     seed: int = Field(default=0, ge=0)
     transport: Literal["grpc", "in-process"] = "grpc"
-    threads: int = Field(default=2, ge=1, le=256, description="of the target's training and of each attack")
+    threads: int = Field(default=1, ge=1, le=256, description="of the target's training and of each attack")
     data: Data = Data()
     model: Model = Model()
     cuts: tuple[str, ...] = Field(min_length=1)
@@ -117,7 +123,7 @@ class Scenario(Strict):
     def key(self, *parts: str) -> str:
         """16 hex digits over the named fields: equal for equal content, whatever its order in the file."""
         content = self.model_dump(mode="json", include=set(parts) | {"seed", "threads"})
-        return _hash(content)
+        return _hash({**content, "content": self.data.content})
 
 
 class Trial(Strict):
@@ -132,7 +138,14 @@ class Trial(Strict):
         """16 hex digits over all that could change the result; the transport cannot."""
         fields = {"data", "model", "owners", "attacks", "threat_model", "seed", "threads"}
         content = self.scenario.model_dump(mode="json", include=fields)
-        return _hash({**content, "cut": self.cut, "defense": self.defense.model_dump(mode="json")})
+        return _hash(
+            {
+                **content,
+                "content": self.scenario.data.content,
+                "cut": self.cut,
+                "defense": self.defense.model_dump(mode="json"),
+            }
+        )
 
     @property
     def label(self) -> str:

@@ -35,7 +35,10 @@ def play(
     scratch: Path,
     say: Callable[[str, float], None],
 ) -> Played:
-    """Let the parties of `crew` run one trial; files they exchange with the runner are below `scratch`."""
+    """Let the parties of `crew` run one trial; they exchange files with the runner in `scratch`.
+
+    What each party may hold lies in the folder above, shared by all trials.
+    """
     scenario, seed = trial.scenario, trial.scenario.seed
     say(f"{trial.label}: inference over the wire", 0.0)
     opened = crew.ask({SERVER: ("begin", {"tail": str(checkpoints["tail"])})})[SERVER]
@@ -45,7 +48,7 @@ def play(
                 "begin",
                 {
                     "head": str(checkpoints["head"]),
-                    "images": str(scratch / f"{owner}.safetensors"),
+                    "images": str(scratch.parent / f"{owner}.safetensors"),
                     "defense": trial.defense.name,
                     "settings": trial.defense.settings,
                     "query_budget": scenario.threat_model.query_budget,
@@ -60,7 +63,9 @@ def play(
     seen_path = scratch / "seen.safetensors"
     rows = crew.ask({SERVER: ("show", {"output": str(seen_path)})})[SERVER]["rows"]
     seen, _ = load_tensors(seen_path)
-    offered = _grants(trial, checkpoints["head"], begun[owners[0]]["query_address"], scratch / "auxiliary.safetensors")
+    offered = _grants(
+        trial, checkpoints["head"], begun[owners[0]]["query_address"], scratch.parent / "auxiliary.safetensors"
+    )
     attacks = [_attack(trial, entry, offered, crew, scratch, say) for entry in scenario.attacks]
     crew.ask({**{owner: ("end", {}) for owner in owners}, SERVER: ("end", {})})
     return Played(inference, attacks, seen["activations"], [(owner, request, row) for owner, request, row in rows])

@@ -90,8 +90,20 @@ class Parties:
         """Send each named party a method with its arguments, all at once, and wait for all results.
 
         Raises:
-            PartyError: any party of the group has died or reported an error, or time is up.
+            PartyError: any party of the group has died or reported an error, or time is up; the group is stopped.
         """
+        try:
+            return self._gather(commands, timeout_s, report)
+        except PartyError:
+            # Others may still be at work: what they answer later must not be taken for an answer to something else.
+            self.stop()
+            raise
+
+    def _gather(
+        self, commands: Mapping[str, tuple[str, dict[str, Any]]], timeout_s: float, report: Report
+    ) -> dict[str, Any]:
+        if gone := sorted(set(commands) - set(self._parties)):
+            raise PartyError(f"{', '.join(gone)} does not run; start a new group of parties")
         for name, (method, arguments) in commands.items():
             self._parties[name].send({"method": method, "arguments": arguments})
         results: dict[str, Any] = {}

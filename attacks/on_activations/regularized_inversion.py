@@ -125,10 +125,15 @@ def search(
     spec: TensorSpec,
     settings: InversionSettings,
     tv_weight: float,
+    done: float = 0.0,
 ) -> Tensor:
-    """`invert` in batches of bounded size, reporting the attack's progress and noting its own final loss."""
+    """`invert` in batches of bounded size, noting the attack's own final loss; of its progress, `done` is behind it."""
     images, losses = [], []
     groups = activations.split(settings.batch)
+
+    def report(number: int) -> Progress:
+        return lambda fraction: attack.progress(done + (1 - done) * (number + fraction) / len(groups))
+
     for number, group in enumerate(groups):
         found, loss = invert(
             head,
@@ -137,7 +142,7 @@ def search(
             torch.full((len(group),), tv_weight),
             iterations=settings.iterations,
             step=settings.step,
-            progress=lambda fraction, number=number: attack.progress((number + fraction) / len(groups)),  # type: ignore[misc]
+            progress=report(number),
         )
         images.append(found)
         losses.append(loss)

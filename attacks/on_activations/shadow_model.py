@@ -58,4 +58,6 @@ class ShadowModel(ActivationAttack):
         )
 
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
-        return search(self, self._shadow, activations, knowledge.input_spec, self.settings, self.settings.tv_weights[0])
+        return search(
+            self, self._shadow, activations, knowledge.input_spec, self.settings, self.settings.tv_weights[0], 0.5
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,6 @@ from parties.datasets import load
 from parties.datasets.dataset import DataError
 from parties.messages import Session
 from parties.transcript import Transcript
-from parties.tuning import tune_process
 from parties.wire.certificates import make_test_certificates
 from parties.wire.client import GrpcChannel
 from parties.wire.security import ClientSecurity, ServerSecurity, read_tokens
@@ -60,7 +59,6 @@ def serve(
     insecure: Insecure = False,
 ) -> None:
     """Be the compute server: answer owners with logits, and remember what they sent. Ends with Ctrl-C or SIGTERM."""
-    tune_process()
     parts, identity, point = _load(tail, "tail")
     torch.set_num_threads(1)  # a session's thread computes; several sessions share the cores
     security = ServerSecurity(certificate, key, owners_ca, read_tokens(tokens) if tokens else {}, insecure)
@@ -101,10 +99,9 @@ def own(
     insecure: Insecure = False,
 ) -> None:
     """Be a data owner: send private images through head and defense, and read the server's answers."""
-    tune_process()
     token = token_file.read_text().strip() if token_file else None
     security = ClientSecurity(server_ca, certificate, key, token, None, insecure)
-    randomness = secrets.randbits(62) if seed is None else seed
+    randomness = int.from_bytes(os.urandom(8), "little") if seed is None else seed
     make_owner = _owners(head, name, defense, settings or [], randomness)
     owner, console = make_owner("private inputs"), Console(highlight=False, soft_wrap=True)
     images, labels = _private(data, data_dir, owner.input_spec, count)

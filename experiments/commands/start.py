@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from experiments import runner
 from experiments.commands.options import DataDir, Overrides, ScenarioName
 from experiments.commands.tables import results_tables
+from experiments.record import read_records
 from experiments.report.html import write_report
 from experiments.roles import torch_threads
 from experiments.scenario import Scenario, check_against_data, read_scenario
@@ -33,6 +35,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for records and report; default runs/NAME.")] = None,
     data_dir: DataDir = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again what finished earlier.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once; default: one a core.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
     """Run a scenario: train, split, send, attack, judge.
@@ -42,11 +45,11 @@ def run(
     chosen = read_scenario(scenario, overrides or [])
     folder = out or Path("runs") / chosen.name
     console = Console(quiet=quiet)
-    records = []
+    lanes = workers or len(os.sched_getaffinity(0)) // chosen.threads
     with _progress(console, chosen) as (say, finished):
-        for trial, record, reused in runner.run(chosen, folder, data_dir, say, fresh):
-            records.append(record)
+        for trial, _, reused in runner.run(chosen, folder, data_dir, say, fresh, lanes):
             finished(trial.label + (" (was there already)" if reused else ""))
+    records = read_records(folder)
     console.print(results_tables(records))
     refusals = {o.reason for record in records for o in record.attacks if o.reason}
     for refusal in sorted(refusals):
@@ -76,7 +79,7 @@ def pretrain(
     console = Console()
     with _progress(console, chosen) as (say, _), torch_threads(chosen.threads):
         target = train_target(
-            chosen, parts["train"], raw.input_spec, len(raw.classes), lambda fraction: say("training", fraction)
+            chosen, parts["train"], raw.input_spec, len(raw.classes), lambda fraction: say(0, "training", fraction)
         )
     for part, path in target.save_parts(out, cut).items():
         path.replace(out / f"{part}.safetensors")
@@ -100,15 +103,17 @@ def pretrain(
 @contextmanager
 def _progress(
     console: Console, scenario: Scenario
-) -> Iterator[tuple[Callable[[str, float], None], Callable[[str], None]]]:
-    """Two bars: the trials, and the step under way."""
+) -> Iterator[tuple[Callable[[int, str, float], None], Callable[[str], None]]]:
+    """A bar for the trials, and one for the step under way in each lane."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         trials = progress.add_task(escape(scenario.name), total=len(scenario.cuts) * len(scenario.defenses))
-        step = progress.add_task("starting", total=1.0)
+        steps: dict[int, TaskID] = {}
 
-        def say(description: str, fraction: float) -> None:
-            progress.update(step, description=escape(description), completed=fraction)
+        def say(lane: int, description: str, fraction: float) -> None:
+            if lane not in steps:
+                steps[lane] = progress.add_task("", total=1.0)
+            progress.update(steps[lane], description=escape(description), completed=fraction)
 
         def finished(label: str) -> None:
             progress.advance(trials)

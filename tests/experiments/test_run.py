@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,7 +48,7 @@ def test_the_same_seed_gives_the_same_record_over_either_transport(finished: dic
 
 
 def test_a_run_leaves_no_process_and_no_private_scratch(finished: dict[str, Path]) -> None:
-    assert none_left(finished["grpc"] / "logs", within_s=0.0)
+    assert none_left(finished["grpc"] / "logs" / "lane-0", within_s=0.0)
     assert {path.name for path in finished["grpc"].iterdir()} == {"logs", "records", "targets", "run.json"}
 
 
@@ -59,6 +60,24 @@ def test_victims_are_joined_with_their_reconstructions(finished: dict[str, Path]
     private, found = pictures["private"], pictures["attack regularized_inversion"]
     distances = torch.cdist(found.flatten(1), private.flatten(1))
     assert distances.argmin(1).tolist() == list(range(6)), "each reconstruction is closest to its own victim"
+
+
+def test_several_workers_give_the_same_records(finished: dict[str, Path], tmp_path: Path) -> None:
+    list(run(read_scenario(scenario_file(tmp_path)), tmp_path / "run", workers=2))
+    expected, found = (read_records(folder) for folder in (finished["grpc"], tmp_path / "run"))
+    assert [_timeless(record) for record in found] == [_timeless(record) for record in expected]
+    assert none_left(tmp_path / "run" / "logs" / "lane-1", within_s=0.0)
+
+
+def test_a_users_file_that_changed_is_not_taken_for_the_earlier_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    mine = tmp_path / "mine.npz"
+    keys = []
+    for _ in range(2):
+        np.savez(mine, images=rng.integers(0, 255, (130, 20, 20), dtype=np.uint8), labels=np.arange(130) % 3)
+        scenario = read_scenario(scenario_file(tmp_path), [f"data.name={mine}"])
+        keys.append([trial.key for trial in scenario.trials()])
+    assert set(keys[0]).isdisjoint(keys[1])
 
 
 def test_another_seed_gives_another_record(finished: dict[str, Path], tmp_path: Path) -> None:
@@ -104,8 +123,8 @@ LONG = TINY.replace("iterations = 8", "iterations = 100000")
 
 @pytest.mark.parametrize("victim", ["server", "owner-1"])
 def test_a_killed_party_is_named_and_ends_the_run(tmp_path: Path, victim: str) -> None:
-    running = start_unsmash("run", scenario_file(tmp_path, LONG), "--out", str(tmp_path / "run"))
-    logs = tmp_path / "run" / "logs"
+    running = start_unsmash("run", scenario_file(tmp_path, LONG), "--out", str(tmp_path / "run"), "--workers", "1")
+    logs = tmp_path / "run" / "logs" / "lane-0"
     os.kill(parties_of(logs, 3)[victim], signal.SIGKILL)
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 1
@@ -116,8 +135,8 @@ def test_a_killed_party_is_named_and_ends_the_run(tmp_path: Path, victim: str) -
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_stops_its_parties(tmp_path: Path, sent: signal.Signals, status: int) -> None:
-    running = start_unsmash("run", scenario_file(tmp_path, LONG), "--out", str(tmp_path / "run"))
-    logs = tmp_path / "run" / "logs"
+    running = start_unsmash("run", scenario_file(tmp_path, LONG), "--out", str(tmp_path / "run"), "--workers", "1")
+    logs = tmp_path / "run" / "logs" / "lane-0"
     parties_of(logs, 3)
     running.send_signal(sent)
     _, errors = running.communicate(timeout=60)
@@ -128,8 +147,8 @@ def test_an_interrupted_run_stops_its_parties(tmp_path: Path, sent: signal.Signa
 
 
 def test_parties_end_when_their_runner_is_killed(tmp_path: Path) -> None:
-    running = start_unsmash("run", scenario_file(tmp_path, LONG), "--out", str(tmp_path / "run"))
-    logs = tmp_path / "run" / "logs"
+    running = start_unsmash("run", scenario_file(tmp_path, LONG), "--out", str(tmp_path / "run"), "--workers", "1")
+    logs = tmp_path / "run" / "logs" / "lane-0"
     parties_of(logs, 3)
     running.kill()
     running.communicate()

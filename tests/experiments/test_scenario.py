@@ -232,7 +232,7 @@ def test_a_key_changes_with_what_could_change_the_result(path: Path) -> None:
     key = next(read(path).trials()).key
     same = ["transport=in-process", "description=other", "name=other", "defense.sigma=3", "defense.scale=3"]
     other = [
-        *("seed=1", "threads=1", "data.victims=9", "model.epochs=1", "owners.count=2", "attack.epochs=9"),
+        *("seed=1", "threads=2", "data.victims=9", "model.epochs=1", "owners.count=2", "attack.epochs=9"),
         *("threat_model.query_budget=1", "cuts=['relu2']"),
     ]
     for override in same:
@@ -245,7 +245,7 @@ def test_a_key_changes_with_what_could_change_the_result(path: Path) -> None:
 def test_the_target_is_shared_by_all_that_do_not_touch_it(path: Path) -> None:
     key = read(path).key("data", "model")
     assert read(path, "cuts=['fc1']", "attack.epochs=9", "owners.count=3").key("data", "model") == key
-    for override in ("seed=1", "threads=1", "model.epochs=9", "data.train=900"):
+    for override in ("seed=1", "threads=2", "model.epochs=9", "data.train=900"):
         assert read(path, override).key("data", "model") != key
 
 
