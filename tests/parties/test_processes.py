@@ -118,7 +118,6 @@ def test_an_expected_error_is_its_message_and_no_traceback(parties: Parties, tmp
     with pytest.raises(PartyError, match=r"^a: no such picture; take another$"):
         parties.ask({"a": ("fail", {"text": "no such picture; take another", "expected": True})})
     assert "Traceback" not in (tmp_path / "logs" / "a.log").read_text()
-    assert parties.ask({"a": ("echo", {"value": 1})}) == {"a": 1}, "an error is an answer, not the end"
 
 
 def test_an_unexpected_error_leaves_its_traceback_in_the_log(parties: Parties, tmp_path: Path) -> None:
@@ -126,10 +125,27 @@ def test_an_unexpected_error_leaves_its_traceback_in_the_log(parties: Parties, t
     with pytest.raises(PartyError, match=r"^a: RuntimeError: out of luck$"):
         parties.ask({"a": ("fail", {"text": "out of luck", "expected": False})})
     assert "in fail" in (tmp_path / "logs" / "a.log").read_text()
-    with pytest.raises(PartyError, match="KeyError: 'no_such_method'"):
-        parties.ask({"a": ("no_such_method", {})})
-    with pytest.raises(PartyError, match=r"TypeError.*surplus"):
-        parties.ask({"a": ("doze", {"surplus": 1})})
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [(("no_such_method", {}), "KeyError: 'no_such_method'"), (("doze", {"surplus": 1}), r"TypeError.*surplus")],
+)
+def test_a_wrong_command_is_an_error(parties: Parties, command: tuple[str, dict[str, int]], complaint: str) -> None:
+    parties.start("plain", "a")
+    with pytest.raises(PartyError, match=complaint):
+        parties.ask({"a": command})
+
+
+def test_an_error_ends_the_group_so_that_no_late_answer_is_mistaken_for_another(parties: Parties) -> None:
+    for name in ("failing", "late"):
+        parties.start("plain", name)
+    pids = parties.ask(dict.fromkeys(("failing", "late"), ("pid", {})))
+    with pytest.raises(PartyError, match="out of luck"):
+        parties.ask({"failing": ("fail", {"text": "out of luck", "expected": True}), "late": ("work", {"seconds": 60})})
+    assert not any(map(alive, pids.values()))
+    with pytest.raises(PartyError, match="late does not run"):
+        parties.ask({"late": ("echo", {"value": 1})})
 
 
 def test_silence_is_not_waited_for_without_end(parties: Parties) -> None:
