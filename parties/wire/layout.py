@@ -26,9 +26,9 @@ from split_models.tensor_spec import DTYPES, TensorSpec
 if sys.byteorder != "little":
     raise ImportError("the wire carries little-endian tensors, and this machine is big-endian")
 
-CHUNK_BYTES = 512 * 1024
-"""Payload of one piece: small enough to stay in cache while it is copied, and to bound what gRPC
-allocates before anything could be checked."""
+CHUNK_BYTES = 1 << 20
+"""Payload of one piece. Smaller pieces cost more than they gain by overlapping, larger ones leave the cache
+before they are copied. It also bounds what gRPC allocates before anything could be checked."""
 
 MAX_DIMS = 8
 MAX_TENSORS = 8

@@ -136,7 +136,7 @@ def test_a_replayed_or_sinking_id_is_not_answered_twice(
 @pytest.mark.parametrize("order", ["missing piece", "swapped pieces", "new frame instead of the rest"])
 def test_pieces_out_of_order_are_refused(order: str) -> None:
     endpoint = Recorder(LARGE)
-    one, two, three = pieces(activation(1, batch=5, spec=LARGE), LARGE)
+    one, two, three = pieces(activation(1, batch=10, spec=LARGE), LARGE)
     sent = {
         "missing piece": (one, three),
         "swapped pieces": (one, three, two),
@@ -243,7 +243,7 @@ def test_half_a_message_is_not_waited_for_long() -> None:
     endpoint = Recorder(LARGE)
     with GrpcServer(endpoint, limits=LIMITS) as server:
         peer = RawPeer(server.address).open(LARGE)
-        peer.outbox.put(pieces(activation(1, batch=5, spec=LARGE), LARGE)[0])
+        peer.outbox.put(pieces(activation(1, batch=10, spec=LARGE), LARGE)[0])
         start = time.monotonic()
         with pytest.raises(grpc.RpcError):
             next(peer.answers)
