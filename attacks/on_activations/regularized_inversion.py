@@ -23,11 +23,11 @@ class InversionSettings(AttackSettings):
     iterations: int = Field(default=400, ge=1, description="Adam steps on the image")
     step: float = Field(default=0.05, gt=0, description="first step in pixel values, annealed to 0 along a cosine")
     tv_weights: tuple[Weight, ...] = Field(
-        default=(0.0, 0.003, 0.03, 0.3, 3.0),
+        default=(0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
         min_length=1,
         description="λ, relative to the activation's energy; of several, the best on validation images",
     )
-    tuning_images: int = Field(default=6, ge=1, description="validation images that choose among several weights")
+    tuning_images: int = Field(default=5, ge=1, description="validation images that choose among several weights")
     batch: int = Field(default=256, ge=1, description="victims at a time, which bounds memory")
 
 
