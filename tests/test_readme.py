@@ -1,0 +1,70 @@
+"""What the README says is what the project does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.record import read_record
+from experiments.runner import run
+from experiments.scenario import read_scenario
+from experiments.statistics import Summary
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+
+
+def _rows() -> list[str]:
+    folder = re.search(r"<!-- records: (\S+) -->", README)
+    assert folder
+    rows = []
+    for path in sorted((ROOT / folder[1]).glob("*.json")):
+        record = read_record(path)
+        leaks = [(o.label.replace("_", " "), o.leakage) for o in record.attacks]
+        leaks.append(("*floor: mean image*", record.floors["mean_image"]))
+        leaks.append(("*floor: nearest auxiliary*", record.floors["nearest_auxiliary"]))
+        for name, leakage in leaks:
+            assert leakage
+            figures = _interval(leakage.psnr_db, 1), _interval(leakage.ssim, 2), f"{leakage.identification.mean:.0%}"
+            rows.append(f"| {' | '.join([record.cut, record.defense, name, *figures])} |")
+    return rows
+
+
+def _interval(summary: Summary, digits: int) -> str:
+    return f"{summary.mean:.{digits}f} ({summary.low:.{digits}f}–{summary.high:.{digits}f})"
+
+
+def test_every_figure_comes_from_a_committed_record() -> None:
+    said = [line for line in README.splitlines() if line.startswith("| ") and not line.startswith("| cut |")]
+    assert said
+    assert sorted(said) == sorted(_rows())
+
+
+def test_the_scenario_runs_on_a_users_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez("pictures.npz", images=rng.integers(0, 255, (500, 32, 32, 3), dtype=np.uint8), labels=np.arange(500) % 3)
+    toml = re.search(r"```toml\n(.*?)```", README, re.DOTALL)
+    assert toml
+    Path("my.toml").write_text(toml[1])
+    quick = ["model.name=lenet", "model.epochs=1", "data.victims=4", "transport=in-process"]
+    fewer = ["attack.regularized_inversion.iterations=3", "attack.inverse_network.epochs=1"]
+    shadow = ["attack.shadow_model.epochs=1", "attack.shadow_model.iterations=3"]
+    done = list(run(read_scenario("my.toml", [*quick, *fewer, *shadow]), Path("run")))
+    assert [record.defense for _, record, _ in done] == ["none", "laplace_noise scale=0.5"] * 2
+    assert all(outcome.status == "done" for _, record, _ in done for outcome in record.attacks)
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"^unsmash (\w+)", README, re.MULTILINE))))
+def test_every_command_exists(command: str) -> None:
+    from experiments.cli import app
+
+    assert command in {registered.name for registered in app.registered_commands}
+
+
+def test_every_file_it_points_to_exists() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
