@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.record import read_record
+from experiments.record import Leakage, Record, read_record
 from experiments.runner import run
 from experiments.scenario import read_scenario
-from experiments.statistics import Summary
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 ROOT = Path(__file__).parent.parent
+
+
+ATTACKS = ("regularized_inversion", "inverse_network", "shadow_model")
 
 
 def _rows() -> list[str]:
@@ -23,18 +25,22 @@ def _rows() -> list[str]:
     rows = []
     for path in sorted((ROOT / folder[1]).glob("*.json")):
         record = read_record(path)
-        leaks = [(o.label.replace("_", " "), o.leakage) for o in record.attacks]
-        leaks.append(("*floor: mean image*", record.floors["mean_image"]))
-        leaks.append(("*floor: nearest auxiliary*", record.floors["nearest_auxiliary"]))
-        for name, leakage in leaks:
-            assert leakage
-            figures = _interval(leakage.psnr_db, 1), _interval(leakage.ssim, 2), f"{leakage.identification.mean:.0%}"
-            rows.append(f"| {' | '.join([record.cut, record.defense, name, *figures])} |")
+        outcomes = {outcome.name: outcome.leakage for outcome in record.attacks}
+        floors = [record.floors["mean_image"], record.floors["nearest_auxiliary"]]
+        cells = [_cell(leakage) for leakage in (*(outcomes[name] for name in ATTACKS), *floors)]
+        rows.append(f"| {' | '.join([record.cut, _defense(record), *cells])} |")
     return rows
 
 
-def _interval(summary: Summary, digits: int) -> str:
-    return f"{summary.mean:.{digits}f} ({summary.low:.{digits}f}–{summary.high:.{digits}f})"
+def _defense(record: Record) -> str:
+    accuracy = f"{record.utility.accuracy_defended:.0%}"
+    return f"{record.defense.replace('_', ' ')}, accuracy {accuracy}"
+
+
+def _cell(leakage: Leakage | None) -> str:
+    assert leakage
+    psnr, ssim, right = leakage.psnr_db, leakage.ssim, leakage.identification
+    return f"{psnr.mean:.1f} ({psnr.low:.1f}–{psnr.high:.1f}) dB, {ssim.mean:.2f}, {right.mean:.0%}"
 
 
 def test_every_figure_comes_from_a_committed_record() -> None:
