@@ -87,7 +87,7 @@ def measure_memory(size: int) -> Results:
     found = []
     for wire_dtype in ("float32", "float16"):
         with Pair("ours", Setting(size, wire_dtype)) as pair:
-            asking, serving = pair.peak_copies(3)
+            asking, serving = pair.peak_copies(20)
         found.append({"wire_dtype": wire_dtype, "bytes": size, "asking_copies": asking, "serving_copies": serving})
     return found
 

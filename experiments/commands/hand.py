@@ -24,6 +24,7 @@ from parties.messages import Session
 from parties.transcript import Transcript
 from parties.wire.certificates import make_test_certificates
 from parties.wire.client import GrpcChannel
+from parties.wire.drain import serve_until_told
 from parties.wire.security import ClientSecurity, ServerSecurity, read_tokens
 from parties.wire.server import GrpcServer
 from split_models.checkpoints import CheckpointError, Identity, load_model
@@ -66,16 +67,10 @@ def serve(
     endpoint = _RecordingServer(parts.tail, point, activation, identity.classes, Transcript())
     endpoint.path, endpoint.console = transcript, Console(highlight=False, soft_wrap=True)
     server = GrpcServer(endpoint, listen, security=security)
-    server.start()
     endpoint.console.print(f"serving {identity.model} behind {point.cut} at {server.address}; Ctrl-C ends it")
-    try:
-        server.wait()
-    except KeyboardInterrupt:
-        endpoint.console.print("draining sessions")
-    finally:
-        server.stop()
-        if transcript and endpoint.transcript.sightings:
-            endpoint.transcript.save(transcript)
+    serve_until_told(server)
+    if transcript and endpoint.transcript.sightings:
+        endpoint.transcript.save(transcript)
 
 
 def own(
@@ -156,14 +151,9 @@ def _private(data: str, data_dir: Path | None, expected: TensorSpec, count: int 
 
 def _answer_queries(endpoint: QueryEndpoint, listen: str, insecure: bool, console: Console) -> None:
     server = GrpcServer(endpoint, listen, security=ServerSecurity(insecure=insecure))
-    server.start()
     console.print(f"answering queries at {server.address}; Ctrl-C ends it")
-    try:
-        server.wait()
-    except KeyboardInterrupt:
-        console.print(f"answered {endpoint.answered} images")
-    finally:
-        server.stop()
+    serve_until_told(server)
+    console.print(f"answered {endpoint.answered} images")
 
 
 def _defense(name: str, settings: list[str]) -> Defense:

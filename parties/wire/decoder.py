@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from parties.messages import Kind, ProtocolViolation, TensorMessage
+from parties.wire.buffers import buffers
 from parties.wire.layout import (
     CHUNK_BYTES,
     HEADER,
@@ -150,7 +151,7 @@ class Decoder:
         )
         target = self._targets[index]
         if target is None:
-            target = self._targets[index] = torch.empty(slot.length // size, dtype=slot.original)
+            target = self._targets[index] = buffers.take(slot.length // size, slot.original)
         into = target[first // size : last // size]
         into.copy_(source)
         self._check_finite(into)

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
@@ -17,6 +16,7 @@ from parties.wire.limits import Limits
 from parties.wire.options import METHOD_NAME, SERVICE, server_options
 from parties.wire.security import ServerSecurity
 from parties.wire.served_session import ServedSession
+from parties.wire.session_threads import SessionThreads
 from parties.wire.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -53,10 +53,10 @@ class GrpcServer:
         self._sessions: set[ServedSession] = set()
         self._lock = threading.Lock()
         self._draining = False
-        # Every stream holds a worker while it lasts: with one too few the next would hang without a word.
         streams = self._limits.max_sessions + self._limits.max_opening + REFUSING
-        self._workers = ThreadPoolExecutor(streams + 1, thread_name_prefix="unsmash-session")
-        self._server = grpc.server(self._workers, options=server_options(self._limits), maximum_concurrent_rpcs=streams)
+        self._server = grpc.server(
+            SessionThreads(), options=server_options(self._limits), maximum_concurrent_rpcs=streams
+        )
         handlers = {METHOD_NAME: grpc.stream_stream_rpc_method_handler(self._session)}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         self.address = self._bind(listen)
@@ -123,7 +123,6 @@ class GrpcServer:
         while self._sessions and time.monotonic() < deadline:
             time.sleep(0.005)  # cut-off sessions still tell their endpoint
         self._watchdog.stop()
-        self._workers.shutdown(wait=False)
 
     def wait(self) -> None:
         """Return when the server has stopped."""

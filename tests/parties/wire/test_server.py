@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -81,6 +83,15 @@ def test_one_session_too_many_is_refused_with_a_message() -> None:
         assert eventually(lambda: server.open_sessions == 0)
         with GrpcChannel(server.address, hello(party="c")) as channel:
             assert channel.call(activation(1)).request_id == 1
+
+
+def test_a_process_that_forgets_its_server_still_ends() -> None:
+    script = (
+        "from tests.parties.wire.endpoints import *; from parties.wire.client import GrpcChannel;"
+        "from parties.wire.server import GrpcServer; s = GrpcServer(Recorder()); s.start();"
+        "c = GrpcChannel(s.address, hello()); c.call(activation(1))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=20, check=False).returncode == 0
 
 
 def test_one_party_cannot_take_all_sessions() -> None:
