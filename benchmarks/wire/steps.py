@@ -81,7 +81,7 @@ class Tail:
         activation.requires_grad_()
         loss = cross_entropy(self._tail(activation), labels)
         self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimiser.step()
         return activation.grad if activation.grad is not None else activation, loss.detach().view(1)
 
@@ -134,5 +134,5 @@ class TrainingStep(InferenceStep):
 
     def _update(self, activation: Tensor, gradient: Tensor) -> None:
         self._optimiser.zero_grad()
-        activation.backward(gradient)  # type: ignore[no-untyped-call]
+        activation.backward(gradient)
         self._optimiser.step()

@@ -54,6 +54,6 @@ def _join(name: str, rank: int, address: str) -> None:
     rpc.init_rpc(
         name,
         rank=rank,
-        world_size=2,  # type: ignore[no-untyped-call]
+        world_size=2,
         rpc_backend_options=options,
     )
