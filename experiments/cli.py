@@ -88,7 +88,12 @@ def main() -> None:
     except PartyError as error:
         errors.print(f"[bold red]a party failed:[/] {_plain(error)}")
         sys.exit(1)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except BrokenPipeError:
+        sys.exit(141)  # whoever read the output has enough
+    except OSError as error:
+        errors.print(f"[bold red]error:[/] {_plain(error)}; check the path, its permissions and the space left")
+        sys.exit(2)
+    except KeyboardInterrupt:
         errors.print("interrupted; finished trials are kept and the same command goes on from there")
         sys.exit(130)
 

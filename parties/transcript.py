@@ -30,12 +30,21 @@ class Transcript:
 
     def __init__(self, sightings: list[Sighting] | None = None) -> None:
         self._sightings = list(sightings or [])
+        self._latest = {(seen.party, seen.request_id): seen.activations for seen in self._sightings}
         self._lock = threading.Lock()
 
     def append(self, party: str, request_id: int, activations: Tensor) -> None:
-        """Remember one message; keeps a copy of its own."""
+        """Remember one message; keeps a copy of its own.
+
+        What an owner sent again, because its connection broke before the answer, is the same bytes under the same id
+        and is remembered once.
+        """
         with self._lock:
-            self._sightings.append(Sighting(party, request_id, activations.detach().clone()))
+            earlier = self._latest.get((party, request_id))
+            if earlier is None or not torch.equal(earlier, activations):
+                kept = activations.detach().clone()
+                self._latest[party, request_id] = kept
+                self._sightings.append(Sighting(party, request_id, kept))
 
     @property
     def sightings(self) -> list[Sighting]:

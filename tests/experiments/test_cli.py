@@ -80,6 +80,7 @@ MISTAKES = {
     "not an override": (["run", "quickstart", "--set", "seed"], "key=value"),
     "no run in the folder": (["report", "nowhere"], "nowhere"),
     "no such checkpoint": (["serve", "nowhere.safetensors"], "nowhere.safetensors"),
+    "a file where a folder should be": (["run", "quickstart", "--out", "/dev/null/run"], "/dev/null"),
     "unknown cut in pretrain": (["pretrain", "quickstart", "--cut", "relu9", "--out", "out"], "relu2"),
 }
 

@@ -44,6 +44,13 @@ def test_it_keeps_a_copy_of_its_own() -> None:
     assert not transcript.activations.requires_grad
 
 
+def test_what_was_sent_again_is_remembered_once() -> None:
+    transcript = Transcript()
+    for activations in (torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2, 3)):
+        transcript.append("alice", 1, activations)
+    assert torch.equal(transcript.activations, torch.cat([torch.zeros(2, 3), torch.ones(2, 3)]))
+
+
 def test_several_sessions_may_write_at_once() -> None:
     transcript = Transcript()
 
