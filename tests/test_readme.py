@@ -56,7 +56,7 @@ def test_the_scenario_runs_on_a_users_own_pictures(tmp_path: Path, monkeypatch: 
     toml = re.search(r"```toml\n(.*?)```", README, re.DOTALL)
     assert toml
     Path("my.toml").write_text(toml[1])
-    quick = ["model.name=lenet", "model.epochs=1", "data.victims=4", "transport=in-process"]
+    quick = ["model.epochs=1", "data.victims=4", "transport=in-process"]
     fewer = ["attack.regularized_inversion.iterations=3", "attack.inverse_network.epochs=1"]
     shadow = ["attack.shadow_model.epochs=1", "attack.shadow_model.iterations=3"]
     done = list(run(read_scenario("my.toml", [*quick, *fewer, *shadow]), Path("run")))
