@@ -10,9 +10,13 @@ from typing import Any
 from defenses.defense import Defense as Defense
 from defenses.defense import DefenseError as DefenseError
 from defenses.defense import NoDefense
+from defenses.during_training.nopeek import NoPeek
+from defenses.on_activations.dropout_mask import DropoutMask
 from defenses.on_activations.noise import GaussianNoise, LaplaceNoise
 
-DEFENSES: dict[str, type[Defense]] = {cls.name: cls for cls in (NoDefense, GaussianNoise, LaplaceNoise)}
+DEFENSES: dict[str, type[Defense]] = {
+    cls.name: cls for cls in (NoDefense, GaussianNoise, LaplaceNoise, DropoutMask, NoPeek)
+}
 
 
 def make_defense(name: str, settings: dict[str, Any] | None = None) -> Defense:

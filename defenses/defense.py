@@ -24,6 +24,8 @@ class Defense(nn.Module, ABC):
 
     name: ClassVar[str]
     random: ClassVar[bool] = False  # does it draw anew for every message? then an attacker may average
+    on_wire: ClassVar[bool] = True  # does it change activations at the boundary?
+    trains: ClassVar[bool] = False  # does it shape the network while that is trained?
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -69,6 +71,7 @@ class NoDefense(Defense):
     """Sends the activations as they are."""
 
     name = "none"
+    on_wire = False
 
     def _protect(self, activations: Tensor, generator: torch.Generator) -> Tensor:
         return activations

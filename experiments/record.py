@@ -52,8 +52,8 @@ class AttackOutcome(Part):
 class Utility(Part):
     """What the task lost: accuracy on the victims' labels, as fractions."""
 
-    train_accuracy: float  # of the whole network on its training part
-    accuracy: float  # of the whole network on the victims, no wire, no defense
+    train_accuracy: float  # of the attacked network on its training part
+    accuracy: float  # of the network trained without a defense, on the victims, no wire
     accuracy_defended: float  # of the logits that the owners got back
     evaluator_accuracy: float  # of the independent classifier on the victims themselves
 
@@ -71,6 +71,14 @@ class Cost(Part):
     bytes_down: int
     activation_shape: tuple[int, ...]
     bytes_per_image: int  # of the activation alone
+
+
+class Dependence(Part):
+    """Distance correlation of the victims with what went onto the wire: a diagnostic, no measure of leakage."""
+
+    dcor: float  # biased: far above 0 for few samples in many dimensions, whatever they are
+    dcor_unbiased: float  # U-centred and squared: about 0 for independent samples
+    samples: int
 
 
 class Victim(Part):
@@ -95,6 +103,7 @@ class Record(Part):
     utility: Utility
     attacks: list[AttackOutcome]
     floors: dict[str, Leakage]
+    dependence: Dependence | None = None
     cost: Cost
     victims: list[Victim]
     warnings: list[str]

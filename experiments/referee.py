@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from attacks import ATTACKS, make_attack
 from defenses import DEFENSES
+from defenses.distance_correlation import distance_correlation, unbiased_distance_correlation
 from experiments.metrics.image_similarity import similarity
 from experiments.provenance import provenance
-from experiments.record import AttackOutcome, Cost, Leakage, Record, Utility, Victim, pictures_path
+from experiments.record import AttackOutcome, Cost, Dependence, Leakage, Record, Utility, Victim, pictures_path
 from experiments.sanity import doubts, wire_doubts
 from experiments.scenario import Named, Scenario, Trial
 from experiments.statistics import summarise
@@ -34,10 +35,13 @@ class Referee:
         trial: Trial,
         parts: dict[str, LabelledImages],
         target: Target,
+        baseline: Target,
         evaluator: nn.Module,
         owners: list[str],
     ) -> None:
-        self._trial, self._parts, self._target, self._evaluator = trial, parts, target, evaluator
+        """`baseline` is the network as it is trained without a defense; often the target itself."""
+        self._trial, self._parts, self._evaluator = trial, parts, evaluator
+        self._target, self._baseline = target, baseline
         self._owners = owners
         self._batch = trial.scenario.owners.batch_size
 
@@ -50,7 +54,7 @@ class Referee:
         outcomes = [self._outcome(*attacked, victims) for attacked in played.attacks]
         utility = self._utility(played)
         with torch.no_grad():
-            undefended = self._target.cut(trial.cut).head(victims.images)
+            undefended = self._baseline.cut(trial.cut).head(victims.images)
         pictures = {scenario.attack_label(entry): images for entry, _, images in played.attacks if images is not None}
         save_tensors(
             pictures_path(folder, trial.key),
@@ -72,6 +76,7 @@ class Referee:
             utility=utility,
             attacks=outcomes,
             floors=floors,
+            dependence=_dependence(victims.images, played.on_wire),
             cost=self._cost(played),
             victims=[
                 Victim(index=int(i), owner=row[0], label=int(label))
@@ -142,7 +147,7 @@ class Referee:
                 right += int((torch.tensor(predictions) == victims.labels[indices]).sum())
         return Utility(
             train_accuracy=self._target.train_accuracy,
-            accuracy=accuracy(self._target.network, victims.images, victims.labels),
+            accuracy=accuracy(self._baseline.network, victims.images, victims.labels),
             accuracy_defended=right / len(victims),
             evaluator_accuracy=accuracy(self._evaluator, victims.images, victims.labels),
         )
@@ -157,6 +162,14 @@ class Referee:
             activation_shape=spec.shape,
             bytes_per_image=spec.bytes_per_sample,
         )
+
+
+def _dependence(images: Tensor, on_wire: Tensor) -> Dependence | None:
+    if len(images) < 4:
+        return None
+    biased = float(distance_correlation(images, on_wire))
+    unbiased = float(unbiased_distance_correlation(images, on_wire))
+    return Dependence(dcor=biased, dcor_unbiased=unbiased, samples=len(images))
 
 
 def _timing(scenario: Scenario, played: Played, started: float) -> dict[str, float]:

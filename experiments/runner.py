@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from defenses import make_defense
 from experiments.crew import Crew, assembled
 from experiments.lanes import in_lanes
 from experiments.metrics.identification import train_evaluator
@@ -21,7 +22,7 @@ from experiments.record import Record, read_record, record_path, write_manifest,
 from experiments.referee import Referee
 from experiments.roles import torch_threads
 from experiments.scenario import Scenario, Trial, check_against_data
-from experiments.target import Target, cached_target
+from experiments.target import Shaping, Target, cached_target
 from experiments.trial import play
 from parties.datasets import load
 from parties.datasets.dataset import LabelledImages, RawData, partition
@@ -39,7 +40,8 @@ class Prepared:
     raw: RawData
     parts: dict[str, LabelledImages]
     duplicates: int
-    target: Target
+    target: Target  # trained without a defense
+    shaped: dict[str, Target]  # by a trial's key, where its defense acts in training
     evaluator: nn.Module
 
 
@@ -78,7 +80,7 @@ def run(
     with _scratch(folder) as scratch, contextlib.ExitStack() as stack:
         logs = [folder / "logs" / f"lane-{lane}" for lane in range(lanes)]
         crews = [stack.enter_context(assembled(scenario.transport, owners, path)) for path in logs]
-        prepared = _prepare(scenario, folder, raw, parts, duplicates, say)
+        prepared = _prepare(missing, folder, raw, parts, duplicates, say)
         _hand_out(scratch, parts, owners)
 
         def one(lane: int, trial: Trial) -> Record:
@@ -93,17 +95,26 @@ def run(
 
 
 def _prepare(
-    scenario: Scenario, folder: Path, raw: RawData, parts: dict[str, LabelledImages], duplicates: int, say: Say
+    trials: list[Trial], folder: Path, raw: RawData, parts: dict[str, LabelledImages], duplicates: int, say: Say
 ) -> Prepared:
-    with torch_threads(scenario.threads):
-        step = f"training {scenario.model.name} on {raw.name}"
+    scenario, classes = trials[0].scenario, len(raw.classes)
+
+    def trained(shaping: Shaping | None = None) -> Target:
+        step = f"training {scenario.model.name}" + (f" with {shaping.defense!r} at {shaping.cut}" if shaping else "")
         say(0, step, 0.0)
-        target = cached_target(
-            scenario, parts["train"], raw.input_spec, len(raw.classes), folder, lambda fraction: say(0, step, fraction)
-        )
+        report = functools.partial(say, 0, step)
+        return cached_target(scenario, parts["train"], raw.input_spec, classes, folder, report, shaping)
+
+    with torch_threads(scenario.threads):
+        target = trained()
+        shaped = {}
+        for trial in trials:
+            defense = make_defense(trial.defense.name, trial.defense.settings)
+            if defense.trains:
+                shaped[trial.key] = trained(Shaping(defense, trial.cut))
         say(0, "training the independent classifier", 0.0)
-        evaluator = train_evaluator(parts["train"], len(raw.classes), scenario.seed)
-    return Prepared(raw, parts, duplicates, target, evaluator)
+        evaluator = train_evaluator(parts["train"], classes, scenario.seed)
+    return Prepared(raw, parts, duplicates, target, shaped, evaluator)
 
 
 def _hand_out(scratch: Path, parts: dict[str, LabelledImages], owners: list[str]) -> None:
@@ -130,10 +141,11 @@ def _one(
     say: Callable[[str, float], None],
 ) -> Record:
     start = time.perf_counter()
-    checkpoints = prepared.target.save_parts(place, trial.cut)
+    target = prepared.shaped.get(trial.key, prepared.target)
+    checkpoints = target.save_parts(place, trial.cut)
     played = play(trial, crew, owners, checkpoints, place, say)
     say(f"{trial.label}: judging", 0.0)
-    referee = Referee(trial, prepared.parts, prepared.target, prepared.evaluator, owners)
+    referee = Referee(trial, prepared.parts, target, prepared.target, prepared.evaluator, owners)
     facts: dict[str, Any] = {
         "name": prepared.raw.name,
         "classes": len(prepared.raw.classes),

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from defenses import Defense
 from experiments.scenario import Scenario
 from parties.datasets.dataset import LabelledImages
 from split_models.checkpoints import Identity, load_model, save_model, write_atomically
@@ -39,10 +41,34 @@ class Target:
         return paths
 
 
+@dataclass(frozen=True)
+class Shaping:
+    """A defense that acts while the network is trained, at the cut where it will be used."""
+
+    defense: Defense
+    cut: str
+
+    def loss(self, network: nn.Sequential) -> Callable[[Tensor, Tensor], Tensor]:
+        """The task's cross-entropy through both halves, with what the defense adds."""
+        parts = split(network, self.cut)
+
+        def of(images: Tensor, labels: Tensor) -> Tensor:
+            activations = parts.head(images)
+            added = self.defense.training_loss(images, activations, labels)
+            return cross_entropy(parts.tail(activations), labels) + added
+
+        return of
+
+
 def train_target(
-    scenario: Scenario, train: LabelledImages, input_spec: TensorSpec, classes: int, report: Callable[[float], None]
+    scenario: Scenario,
+    train: LabelledImages,
+    input_spec: TensorSpec,
+    classes: int,
+    report: Callable[[float], None],
+    shaping: Shaping | None = None,
 ) -> Target:
-    """Train the scenario's network; every random draw follows from its seed."""
+    """Train the scenario's network; every random draw follows from its seed, the same with a defense and without."""
     model = scenario.model
     generator = generator_for(scenario.seed, "target")
     with layers_from(generator):
@@ -56,6 +82,7 @@ def train_target(
         learning_rate=model.learning_rate,
         generator=generator,
         after_epoch=lambda epoch: report((epoch + 1) / model.epochs),
+        loss_of=shaping.loss(network) if shaping else None,
     )
     network.requires_grad_(False)
     identity = Identity(model.name, input_spec, classes, digest="")
@@ -69,15 +96,17 @@ def cached_target(
     classes: int,
     folder: Path,
     report: Callable[[float], None] = lambda fraction: None,
+    shaping: Shaping | None = None,
 ) -> Target:
     """The scenario's target from an earlier run in `folder`, else trained now and kept there."""
-    path = folder / "targets" / f"{scenario.key('data', 'model')}.safetensors"
-    facts = path.with_suffix(".json")
+    shape = f".{shaping.cut}.{shaping.defense!r}" if shaping else ""
+    path = folder / "targets" / f"{scenario.key('data', 'model')}{shape}.safetensors"
+    facts = path.with_name(path.name.removesuffix(".safetensors") + ".json")
     if path.exists() and facts.exists():
         network, identity = load_model(path)
         network.requires_grad_(False)
         return Target(network, identity, json.loads(facts.read_bytes())["train_accuracy"])
-    target = train_target(scenario, train, input_spec, classes, report)
+    target = train_target(scenario, train, input_spec, classes, report, shaping)
     identity = save_model(path, target.network, target.identity)
     write_atomically(facts, json.dumps({"train_accuracy": target.train_accuracy}).encode())
     return Target(target.network, identity, target.train_accuracy)

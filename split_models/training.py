@@ -51,12 +51,14 @@ def train_classifier(
     learning_rate: float,
     generator: torch.Generator,
     after_epoch: Callable[[int], None] = lambda epoch: None,
+    loss_of: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> None:
-    """Train a classifier with cross-entropy and leave it in eval mode."""
+    """Train a classifier with cross-entropy, or with `loss_of(images, labels)`, and leave it in eval mode."""
     model.train()
+    loss = loss_of or (lambda batch, wanted: cross_entropy(model(batch), wanted))
     minimise(
         model.parameters(),
-        lambda rows: cross_entropy(model(images[rows]), labels[rows]),
+        lambda rows: loss(images[rows], labels[rows]),
         len(labels),
         epochs=epochs,
         batch_size=batch_size,

@@ -47,23 +47,26 @@ def invert(
     *,
     iterations: int,
     step: float,
+    zero_trust: float = 1.0,
     progress: Progress = lambda fraction: None,
 ) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) in [low, high] that `head` maps close to `activations`, and each one's final loss (N,).
 
     All victims are searched in one batch; `tv_weight` (N,) may differ between them. Adam treats each pixel by
     itself, so a victim's result does not depend on its neighbours in the batch. The iterate with the lowest of the
-    attacker's own loss is kept. Images start at mid-grey.
+    attacker's own loss is kept. Images start at mid-grey. `zero_trust` in [0, 1] weighs elements that were observed
+    as exactly 0 against the others.
     """
     low, high = spec.low or 0.0, 1.0 if spec.high is None else spec.high
     energy = activations.flatten(1).square().mean(1).clamp_min(1e-12)
+    trust = torch.where(activations == 0, zero_trust, 1.0)
     images = torch.full((len(activations), *spec.shape), (low + high) / 2, requires_grad=True)
     optimizer = torch.optim.Adam([images], lr=step * (high - low))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     best, best_loss = images.detach().clone(), torch.full((len(activations),), torch.inf)
     for iteration in range(iterations):
         optimizer.zero_grad(set_to_none=True)
-        misfit = (head(images) - activations).flatten(1).square().mean(1) / energy
+        misfit = (trust * (head(images) - activations).square()).flatten(1).mean(1) / energy
         loss = misfit + tv_weight * total_variation(images)
         better = loss.detach() < best_loss
         best[better], best_loss[better] = images.detach()[better], loss.detach()[better]
@@ -78,7 +81,10 @@ def invert(
 
 
 class RegularizedInversion(ActivationAttack):
-    """Knows the head's weights. With auxiliary images it tunes λ on them, through the defense if it knows that."""
+    """Knows the head's weights. With auxiliary images it tunes λ on them, through the defense if it knows that.
+
+    Knowing the defense, it also learns from them whether an observed 0 is an activation or a mask.
+    """
 
     name = "regularized_inversion"
     requires = frozenset({Capability.HEAD})
@@ -89,9 +95,12 @@ class RegularizedInversion(ActivationAttack):
     def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
         weights = self.settings.tv_weights
         self._tv_weight = weights[len(weights) // 2]
+        self._zero_trust = 1.0
+        if knowledge.protect is not None and knowledge.auxiliary is not None:
+            self._zero_trust = _zero_trust(knowledge, knowledge.auxiliary.validation_images)
         if len(weights) > 1 and knowledge.auxiliary is not None:
             self._tv_weight = self._tuned(knowledge, knowledge.auxiliary)
-        self.notes["tv_weight"] = self._tv_weight
+        self.notes.update(tv_weight=self._tv_weight, zero_trust=self._zero_trust)
 
     def _tuned(self, knowledge: Knowledge, auxiliary: Auxiliary) -> float:
         """The weight with the smallest error on validation images, all weights searched in one batch."""
@@ -109,13 +118,33 @@ class RegularizedInversion(ActivationAttack):
             weights.repeat_interleave(len(images)),
             iterations=self.settings.iterations,
             step=self.settings.step,
+            zero_trust=self._zero_trust,
         )
         errors = (found.unflatten(0, (len(weights), len(images))) - images).flatten(1).square().mean(1)
         return float(weights[errors.argmin()])
 
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
         assert knowledge.head is not None
-        return search(self, knowledge.head, activations, knowledge.input_spec, self.settings, self._tv_weight)
+        spec, weight, trust = knowledge.input_spec, self._tv_weight, self._zero_trust
+        return search(self, knowledge.head, activations, spec, self.settings, weight, zero_trust=trust)
+
+
+def _zero_trust(knowledge: Knowledge, images: Tensor) -> float:
+    """How much an observed 0 is worth, from the defense's effect on activations of the attacker's own images.
+
+    The ratio of the mean squared error where the defense lets something through to that where it leaves 0: about 1
+    if zeros are as true as the rest, about 0 if they are what a mask has hidden.
+    """
+    assert knowledge.head is not None
+    assert knowledge.protect is not None
+    with torch.no_grad():
+        clean = knowledge.head(images)
+        seen = knowledge.protect(clean)
+    error, hidden = (clean - seen).square(), seen == 0
+    if not hidden.any() or hidden.all():
+        return 1.0
+    least = 1e-6 * clean.square().mean()
+    return float(((error[~hidden].mean() + least) / (error[hidden].mean() + least)).clamp(max=1.0))
 
 
 def search(
@@ -125,6 +154,8 @@ def search(
     spec: TensorSpec,
     settings: InversionSettings,
     tv_weight: float,
+    *,
+    zero_trust: float = 1.0,
     done: float = 0.0,
 ) -> Tensor:
     """`invert` in batches of bounded size, noting the attack's own final loss; of its progress, `done` is behind it."""
@@ -142,6 +173,7 @@ def search(
             torch.full((len(group),), tv_weight),
             iterations=settings.iterations,
             step=settings.step,
+            zero_trust=zero_trust,
             progress=report(number),
         )
         images.append(found)

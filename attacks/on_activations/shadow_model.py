@@ -58,6 +58,5 @@ class ShadowModel(ActivationAttack):
         )
 
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
-        return search(
-            self, self._shadow, activations, knowledge.input_spec, self.settings, self.settings.tv_weights[0], 0.5
-        )
+        spec, weight = knowledge.input_spec, self.settings.tv_weights[0]
+        return search(self, self._shadow, activations, spec, self.settings, weight, done=0.5)

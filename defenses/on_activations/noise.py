@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from defenses.defense import Defense, DefenseError
-
-
-def _checked_scale(defense: str, setting: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DefenseError(f"{defense}: expected {setting} as a number, got {value!r}")
-    if not math.isfinite(value) or value < 0:
-        raise DefenseError(f"{defense}: expected {setting} of at least 0, got {value}; 0 switches it off")
-    return float(value)
+from defenses.defense import Defense
+from defenses.settings import checked
 
 
 class GaussianNoise(Defense):
@@ -27,7 +19,7 @@ class GaussianNoise(Defense):
 
     def __init__(self, *, sigma: float) -> None:
         super().__init__()
-        self.sigma = _checked_scale(self.name, "sigma", sigma)
+        self.sigma = checked(self.name, "sigma", sigma)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -46,7 +38,7 @@ class LaplaceNoise(Defense):
 
     def __init__(self, *, scale: float) -> None:
         super().__init__()
-        self.scale = _checked_scale(self.name, "scale", scale)
+        self.scale = checked(self.name, "scale", scale)
 
     @property
     def settings(self) -> dict[str, Any]:

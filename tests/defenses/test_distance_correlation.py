@@ -1,0 +1,78 @@
+"""Distance correlation against a slow, plain reference and values known from elsewhere."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from defenses.distance_correlation import distance_correlation, unbiased_distance_correlation
+
+
+def plain(first: Tensor, second: Tensor) -> float:
+    """The definition, written out entry by entry."""
+
+    def centred(batch: Tensor) -> list[list[float]]:
+        n = len(batch)
+        d = [[math.dist(p.flatten().tolist(), q.flatten().tolist()) for q in batch] for p in batch]
+        row = [sum(line) / n for line in d]
+        return [[d[i][j] - row[i] - row[j] + sum(row) / n for j in range(n)] for i in range(n)]
+
+    def product(a: list[list[float]], b: list[list[float]]) -> float:
+        return (
+            sum(x * y for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)) / len(a) ** 2
+        )
+
+    a, b = centred(first), centred(second)
+    return math.sqrt(max(product(a, b), 0) / math.sqrt(product(a, a) * product(b, b)))
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=st.integers(4, 12), p=st.integers(1, 5), q=st.integers(1, 5), seed=st.integers(0, 99))
+def test_equals_the_definition(n: int, p: int, q: int, seed: int) -> None:
+    x, z = normal(n, p, seed=seed), normal(n, q, seed=seed + 1).square()
+    assert float(distance_correlation(x, z)) == pytest.approx(plain(x, z), abs=1e-6)
+
+
+def test_of_a_parabola() -> None:
+    x = normal(2000)
+    # Squared distances, the mistake found in several code bases, would give about .09 here.
+    assert float(distance_correlation(x, x.square())) == pytest.approx(0.545, abs=0.04)
+
+
+def test_of_itself_is_1_and_symmetric_and_blind_to_scale() -> None:
+    x, z = normal(20, 3), normal(20, 2, 4, seed=1)
+    assert float(distance_correlation(x, 5 * x + 2)) == pytest.approx(1, abs=1e-6)
+    assert float(unbiased_distance_correlation(x, x)) == pytest.approx(1, abs=1e-6)
+    assert float(distance_correlation(x, z)) == pytest.approx(float(distance_correlation(7 * z, x)), abs=1e-9)
+
+
+def test_the_bias_that_the_unbiased_form_removes() -> None:
+    pairs = [(normal(32, 784, seed=s), normal(32, 500, seed=s + 1000)) for s in range(20)]
+    biased = sum(float(distance_correlation(*pair)) for pair in pairs) / len(pairs)
+    unbiased = sum(float(unbiased_distance_correlation(*pair)) for pair in pairs) / len(pairs)
+    assert biased == pytest.approx(0.994, abs=0.003)  # of independent batches!
+    assert abs(unbiased) < 0.02
+
+
+def test_gradients_are_right_and_finite_where_samples_coincide() -> None:
+    x, z = normal(6, 3), normal(6, 2, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda t: distance_correlation(x, t), z)
+    doubled = torch.cat([z.detach()[:3], z.detach()[:3]]).requires_grad_()
+    distance_correlation(x, doubled).backward()
+    assert doubled.grad is not None
+    assert torch.isfinite(doubled.grad).all()
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 4), (1, 1)])
+def test_batches_that_cannot_be_compared_are_refused(first: int, second: int) -> None:
+    with pytest.raises(ValueError, match=f"got {first} and {second}"):
+        distance_correlation(normal(first, 2), normal(second, 2))
