@@ -8,8 +8,6 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from split_models.split_model import SplitModel
-
 
 class DefenseError(ValueError):
     """A defense has wrong settings, or does not fit where it is put."""
@@ -35,9 +33,6 @@ class Defense(nn.Module, ABC):
     def training_loss(self, inputs: Tensor, activations: Tensor, labels: Tensor) -> Tensor:
         """What it adds to the owner's loss on a batch while the network is trained: a scalar, 0 by default."""
         return activations.new_zeros(())
-
-    def fit(self, split_model: SplitModel, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> None:
-        """Learn what it needs from the owner's data once the network is trained; by default nothing."""
 
     @final
     def protect(self, activations: Tensor, generator: torch.Generator) -> Tensor:
