@@ -52,7 +52,9 @@ class _RecordingServer(ComputeServer):
 def serve(
     tail: Annotated[Path, typer.Argument(help="The tail that `unsmash pretrain` wrote.")],
     listen: Annotated[str, typer.Option(help="host:port; port 0 takes a free one.")] = "127.0.0.1:50051",
-    transcript: Annotated[Path | None, typer.Option(help="Where to keep the activations that were seen.")] = None,
+    transcript: Annotated[
+        Path | None, typer.Option(help="Where to keep what was seen; written whenever an owner leaves.")
+    ] = None,
     certificate: Certificate = None,
     key: Key = None,
     owners_ca: Annotated[Path | None, typer.Option(help="Owners need a certificate of this authority.")] = None,

@@ -158,7 +158,8 @@ def test_mutual_tls_by_hand(tmp_path: Path, unsmash: Unsmash) -> None:
     assert unsmash("certs", str(certs), "--owner", "alice", "--owner", "bob")[0] == 0
     assert unsmash("certs", str(certs))[0] == 2, "certificates are never overwritten"
     proof = ["--certificate", str(certs / "server.pem"), "--key", str(certs / "server.key")]
-    listen = ["--listen", "127.0.0.1:0", "--owners-ca", str(certs / "ca.pem")]
+    transcript = tmp_path / "seen.safetensors"
+    listen = ["--listen", "127.0.0.1:0", "--owners-ca", str(certs / "ca.pem"), "--transcript", str(transcript)]
     serving = start_unsmash("serve", str(tmp_path / "tail.safetensors"), *listen, *proof)
     assert serving.stdout
     address = re.search(r"127\.0\.0\.1:\d+", serving.stdout.readline())
@@ -174,6 +175,7 @@ def test_mutual_tls_by_hand(tmp_path: Path, unsmash: Unsmash) -> None:
     finally:
         serving.kill()
         serving.communicate()
+    assert len(Transcript.load(transcript).activations) == 6, "what a killed server had written is whole"
 
 
 def _colour(folder: Path) -> str:
