@@ -20,10 +20,10 @@ ATTACKS = ("regularized_inversion", "inverse_network", "shadow_model")
 
 
 def _rows() -> list[str]:
-    folder = re.search(r"<!-- records: (\S+) -->", README)
-    assert folder
+    folders = re.findall(r"<!-- records: (\S+) -->", README)
+    assert len(folders) == 2
     rows = []
-    for path in sorted((ROOT / folder[1]).glob("*.json")):
+    for path in [path for folder in folders for path in sorted((ROOT / folder).glob("*.json"))]:
         record = read_record(path)
         outcomes = {outcome.name: outcome.leakage for outcome in record.attacks}
         floors = [record.floors["mean_image"], record.floors["nearest_auxiliary"]]
