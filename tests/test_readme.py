@@ -21,7 +21,7 @@ ATTACKS = ("regularized_inversion", "inverse_network", "shadow_model")
 
 def _rows() -> list[str]:
     folders = re.findall(r"<!-- records: (\S+) -->", README)
-    assert len(folders) == 2
+    assert len(folders) == 3
     rows = []
     for path in [path for folder in folders for path in sorted((ROOT / folder).glob("*.json"))]:
         record = read_record(path)
