@@ -24,6 +24,8 @@ def own_npz(path: Path) -> RawData:
     """
     if not path.is_file():
         raise DataMissing(f"{path} does not exist; give the path of an .npz file")
+    if not zipfile.is_zipfile(path):  # numpy would suggest to unpickle it
+        raise DataError(f"{path} cannot be read as .npz (no archive, or a broken one); write it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not {"images", "labels"} <= set(archive.files):
