@@ -209,6 +209,8 @@ class GrpcChannel:
             if stream is not self._stream:
                 return
             self._drop_stream(error)
+            if isinstance(error, StreamLost) and self._hello.role is Role.TRAINING:
+                error = WireError(f"{error}; a training session cannot go on, open another channel")
             if not (isinstance(error, StreamLost) and self._hello.role is Role.INFERENCE):
                 if isinstance(error, ProtocolViolation) or self._hello.role is Role.TRAINING:
                     self._broken = error
