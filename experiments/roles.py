@@ -25,7 +25,7 @@ from parties.compute_server import ComputeServer, SplitPoint
 from parties.data_owner import DataOwner, QueryEndpoint
 from parties.messages import Hello, Kind, QueryBudgetExhausted, Role, TensorMessage
 from parties.transcript import Transcript
-from split_models.checkpoints import Identity, load_model, load_tensors, save_tensors
+from split_models.checkpoints import CheckpointError, Identity, load_model, load_tensors, save_tensors
 from split_models.randomness import generator_for, layers_from
 from split_models.split_model import SplitModel, output_spec, split
 from split_models.zoo import build
@@ -44,10 +44,16 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _load_part(path: str) -> tuple[SplitModel, Identity, SplitPoint]:
-    model, identity = load_model(Path(path))
+def load_part(path: Path, part: str) -> tuple[SplitModel, Identity, SplitPoint]:
+    """A network of which the file holds one half, cut where that half ends or begins, and frozen.
+
+    Raises:
+        CheckpointError: a broken file, or one that holds another part.
+    """
+    model, identity = load_model(path)
+    if identity.part != part or identity.cut is None:
+        raise CheckpointError(f"{path}: expected a {part}, got a {identity.part} network; name {part}.safetensors")
     model.requires_grad_(False)
-    assert identity.cut is not None
     return split(model, identity.cut), identity, SplitPoint(identity.model, identity.digest, identity.cut)
 
 
@@ -61,7 +67,7 @@ class OwnerRole:
         self, head: str, images: str, defense: str, settings: dict[str, Any], query_budget: int, seed: int
     ) -> dict[str, Any]:
         """Load the head and the private images, put up the defense, and open the query endpoint."""
-        parts, identity, point = _load_part(head)
+        parts, identity, point = load_part(Path(head), "head")
         activation = output_spec(parts.head, identity.input_spec)
         tensors, _ = load_tensors(Path(images))
         self._images = tensors["images"]
@@ -103,7 +109,7 @@ class ServerRole:
 
     def begin(self, tail: str) -> dict[str, Any]:
         """Load the tail and open for inference."""
-        self._parts, self._identity, self._point = _load_part(tail)
+        self._parts, self._identity, self._point = load_part(Path(tail), "tail")
         self._activation = output_spec(self._parts.head, self._identity.input_spec)
         self._transcript = Transcript()
         server = ComputeServer(
@@ -181,7 +187,7 @@ class ServerRole:
 
 
 def _head(path: str | None) -> Callable[[Tensor], Tensor] | None:
-    return None if path is None else _load_part(path)[0].head
+    return None if path is None else load_part(Path(path), "head")[0].head
 
 
 def _protect(defense: dict[str, Any] | None, seed: int) -> Callable[[Tensor], Tensor] | None:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from defenses import Defense, DefenseError, make_defense
 from experiments.overrides import parse_value
-from parties.compute_server import ComputeServer, SplitPoint
+from experiments.roles import load_part
+from parties.compute_server import ComputeServer
 from parties.data_owner import DataOwner, QueryEndpoint
 from parties.datasets import load
 from parties.datasets.dataset import DataError
@@ -27,9 +28,8 @@ from parties.wire.client import GrpcChannel
 from parties.wire.drain import serve_until_told
 from parties.wire.security import ClientSecurity, ServerSecurity, read_tokens
 from parties.wire.server import GrpcServer
-from split_models.checkpoints import CheckpointError, Identity, load_model
 from split_models.randomness import generator_for
-from split_models.split_model import SplitModel, output_spec, split
+from split_models.split_model import output_spec
 from split_models.tensor_spec import TensorSpec
 
 Certificate = Annotated[Path | None, typer.Option(help="PEM file of this party's certificate; needs --key.")]
@@ -62,7 +62,7 @@ def serve(
     insecure: Insecure = False,
 ) -> None:
     """Be the compute server: answer owners with logits, and remember what they sent. Ends with Ctrl-C or SIGTERM."""
-    parts, identity, point = _load(tail, "tail")
+    parts, identity, point = load_part(tail, "tail")
     torch.set_num_threads(1)  # a session's thread computes; several sessions share the cores
     security = ServerSecurity(certificate, key, owners_ca, read_tokens(tokens) if tokens else {}, insecure)
     activation = output_spec(parts.head, identity.input_spec)
@@ -132,7 +132,7 @@ def certs(
 
 def _owners(head: Path, name: str, defense: str, settings: list[str], randomness: int) -> Callable[[str], DataOwner]:
     """A maker of owners that share head and defense, each with randomness for one purpose."""
-    parts, identity, point = _load(head, "head")
+    parts, identity, point = load_part(head, "head")
     activation = output_spec(parts.head, identity.input_spec)
 
     def make(purpose: str) -> DataOwner:
@@ -163,11 +163,3 @@ def _defense(name: str, settings: list[str]) -> Defense:
     if any(not equals for _, equals, _ in pairs):
         raise DefenseError(f"expected --set key=value, got {' '.join(settings)!r}")
     return make_defense(name, {key.strip(): parse_value(value.strip()) for key, _, value in pairs})
-
-
-def _load(path: Path, part: str) -> tuple[SplitModel, Identity, SplitPoint]:
-    model, identity = load_model(path)
-    model.requires_grad_(False)
-    if identity.part != part or identity.cut is None:
-        raise CheckpointError(f"{path}: expected a {part}, got a {identity.part} network; name {part}.safetensors")
-    return split(model, identity.cut), identity, SplitPoint(identity.model, identity.digest, identity.cut)
