@@ -93,16 +93,6 @@ def save_model(path: Path, model: nn.Module, identity: Identity) -> Identity:
     return filled
 
 
-def read_identity(path: Path) -> Identity:
-    """Which network a checkpoint belongs to, without loading its weights.
-
-    Raises:
-        CheckpointError: no checkpoint of this project.
-    """
-    _, metadata = load_tensors(path)
-    return _identity(path, metadata)
-
-
 def load_model(path: Path) -> tuple[nn.Sequential, Identity]:
     """Build the network that a checkpoint names and fill in the weights that the file holds.
 

@@ -124,10 +124,6 @@ class GrpcServer:
             time.sleep(0.005)  # cut-off sessions still tell their endpoint
         self._watchdog.stop()
 
-    def wait(self) -> None:
-        """Return when the server has stopped."""
-        self._server.wait_for_termination()
-
     def __enter__(self) -> GrpcServer:
         self.start()
         return self
