@@ -87,7 +87,9 @@ def _sentences(drop: float, standings: Sequence[Standing], bare: Standing | None
 
 def _winner(drop: float, standings: Sequence[Standing]) -> str:
     best, *others = standings
-    rivals = [one.name for one, told in zip(others, told_apart([(other, best) for other in others]), strict=True) if not told]
+    rivals = [
+        one.name for one, told in zip(others, told_apart([(other, best) for other in others]), strict=True) if not told
+    ]
     if not others:
         return f"At {points(drop)} only {best.label} was compared: it leaves {_leaves(best)}."
     if len(rivals) == len(others):
