@@ -1,37 +1,44 @@
 """What encrypted activations cost: `python -m benchmarks.ckks`.
 
 Sends the same activations through the same linear layer in plain and encrypted, over gRPC and in turns, and prints
-bytes and medians of seconds with their ratios, and how far the decrypted answers are from the plain ones.
+bytes and medians of seconds with their ratios, and how far the decrypted answers are from the plain ones. Writes a
+record.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from pathlib import Path
 from statistics import median
 
 import torch
 from torch import nn
 
+from experiments.provenance import provenance
 from parties.compute_server import ComputeServer, SplitPoint
 from parties.encrypted import EncryptedServer, EncryptingOwner
 from parties.messages import Hello, Kind, Role, TensorMessage
 from parties.transcript import Transcript
 from parties.wire.client import GrpcChannel
 from parties.wire.server import GrpcServer
+from split_models.checkpoints import write_atomically
 from split_models.randomness import generator_for, layers_from
 from split_models.tensor_spec import TensorSpec
 
+RECORD = Path("experiments/reproductions/ckks/ckks.json")
 POINT = SplitPoint("lenet", "0" * 64, "flatten")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", type=int, default=256, help="of one activation; LeNet's on MNIST has 256")
     parser.add_argument("--outputs", type=int, default=120, help="of the server's layer")
     parser.add_argument("--images", type=int, default=1, help="in a message")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--record", type=Path, default=RECORD, help="where the record goes")
     options = parser.parse_args()
     torch.set_num_threads(1)
     generator = generator_for(0, "benchmark")
@@ -62,13 +69,21 @@ def main() -> None:
             taken["encrypted"].append(time.perf_counter() - between)
         costs = {"plain": open_channel.cost, "encrypted": closed_channel.cost}
     count = options.rounds * options.images
+    seconds = {name: median(values) / options.images for name, values in taken.items()}
+    results: dict[str, float] = {"seconds_ratio": seconds["encrypted"] / seconds["plain"]}
     for what in ("bytes_up", "bytes_down"):
         one, other = (getattr(costs[name], what) / count for name in taken)
+        results |= {f"{what}_plain": one, f"{what}_encrypted": other, f"{what}_ratio": other / one}
         print(f"{what} an image: {one:,.0f} plain, {other:,.0f} encrypted, x{other / one:,.0f}")
-    one, other = (median(taken[name]) / options.images for name in taken)
-    print(f"seconds an image: {one:.2g} plain, {other:.2g} encrypted, x{other / one:,.0f}")
+    results |= {"public_key_bytes": len(keys), "largest_error": float((found - expected).abs().max())}
+    told = f"{seconds['plain']:.2g} plain, {seconds['encrypted']:.2g} encrypted, x{results['seconds_ratio']:,.0f}"
+    print(f"seconds an image: {told}")
     print(f"once: {len(keys):,} bytes of public keys, {setup_s:.2g} s to make and load them")
-    print(f"largest error of an answer: {float((found - expected).abs().max()):.1e}")
+    print(f"largest error of an answer: {results['largest_error']:.1e}")
+    settings = {name: value for name, value in vars(options).items() if name != "record"}
+    record = {"command": "python -m benchmarks.ckks", **settings, "results": results, "provenance": provenance()}
+    write_atomically(options.record, (json.dumps(record, indent=1) + "\n").encode())
+    print(f"record: {options.record}")
 
 
 if __name__ == "__main__":

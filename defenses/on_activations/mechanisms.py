@@ -14,55 +14,62 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr
 from torch import Tensor
 
-from defenses.defense import Defense
-from defenses.on_activations.noise import laplace
+from defenses.on_activations.noise import AdditiveNoise, laplace
 from defenses.settings import positive
 
 
-class GaussianMechanism(Defense):
-    """Clips each activation to an ℓ2 norm of `clip` and adds the least Gaussian noise that is (ε, δ)-private.
+class GaussianMechanism(AdditiveNoise):
+    """Clips each sample to an ℓ2 norm of `clip` and adds the least Gaussian noise that is (ε, δ)-private.
 
-    Two clipped activations are at most 2·clip apart. The noise is that of the analytic Gaussian mechanism (Balle &
-    Wang 2018, theorem 8), which is valid for every ε > 0, where the classical σ is for ε < 1 only.
+    A sample is an activation or, with `where` "input", an image; two clipped ones are at most 2·clip apart. The noise
+    is that of the analytic Gaussian mechanism (Balle & Wang 2018, theorem 8), which is valid for every ε > 0, where the
+    classical σ is for ε < 1 only.
     """
 
     name = "gaussian_mechanism"
-    random = True
 
-    def __init__(self, *, epsilon: float, delta: float, clip: float) -> None:
-        super().__init__()
-        self.epsilon = positive(self.name, "epsilon", epsilon)
-        self.delta = positive(self.name, "delta", delta, below=1.0)
-        self.clip = positive(self.name, "clip", clip)
-        self.sigma = 2 * self.clip * analytic_gaussian_sigma(self.epsilon, self.delta)
+    def __init__(
+        self, *, epsilon: float, delta: float, clip: float, where: str = "activation", in_training: bool = False
+    ) -> None:
+        sigma = analytic_gaussian_sigma(
+            positive(self.name, "epsilon", epsilon), positive(self.name, "delta", delta, below=1.0)
+        )
+        super().__init__(2 * positive(self.name, "clip", clip) * sigma, where, in_training)
+        self.epsilon, self.delta, self.clip = epsilon, delta, clip
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"epsilon": self.epsilon, "delta": self.delta, "clip": self.clip}
+        return {"epsilon": self.epsilon, "delta": self.delta, "clip": self.clip, **super().settings}
 
-    def _protect(self, activations: Tensor, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(activations.shape, generator=generator, dtype=activations.dtype)
-        return _clipped(activations, self.clip, order=2) + self.sigma * noise.to(activations.device)
+    def _limited(self, given: Tensor) -> Tensor:
+        return _clipped(given, self.clip, order=2)
+
+    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype)
 
 
-class LaplaceMechanism(Defense):
-    """Clips each activation to an ℓ1 norm of `clip` and adds Laplace noise of scale 2·clip/ε (Dwork et al. 2006)."""
+class LaplaceMechanism(AdditiveNoise):
+    """Clips each sample to an ℓ1 norm of `clip` and adds Laplace noise of scale 2·clip/ε (Dwork et al. 2006).
+
+    A sample is an activation or, with `where` "input", an image.
+    """
 
     name = "laplace_mechanism"
-    random = True
 
-    def __init__(self, *, epsilon: float, clip: float) -> None:
-        super().__init__()
-        self.epsilon = positive(self.name, "epsilon", epsilon)
-        self.clip = positive(self.name, "clip", clip)
+    def __init__(self, *, epsilon: float, clip: float, where: str = "activation", in_training: bool = False) -> None:
+        scale = 2 * positive(self.name, "clip", clip) / positive(self.name, "epsilon", epsilon)
+        super().__init__(scale, where, in_training)
+        self.epsilon, self.clip = epsilon, clip
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"epsilon": self.epsilon, "clip": self.clip}
+        return {"epsilon": self.epsilon, "clip": self.clip, **super().settings}
 
-    def _protect(self, activations: Tensor, generator: torch.Generator) -> Tensor:
-        noise = laplace(activations, generator).to(activations.device)
-        return _clipped(activations, self.clip, order=1) + 2 * self.clip / self.epsilon * noise
+    def _limited(self, given: Tensor) -> Tensor:
+        return _clipped(given, self.clip, order=1)
+
+    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return laplace(like, generator)
 
 
 def analytic_gaussian_sigma(epsilon: float, delta: float) -> float:
@@ -77,8 +84,8 @@ def analytic_gaussian_sigma(epsilon: float, delta: float) -> float:
     return math.exp(brentq(excess, math.log(1e-6), math.log(1e9), xtol=1e-12))
 
 
-def _clipped(activations: Tensor, norm: float, order: int) -> Tensor:
+def _clipped(samples: Tensor, norm: float, order: int) -> Tensor:
     """Each sample scaled down to a norm of at most `norm`; one that is shorter stays as it is."""
-    lengths = torch.linalg.vector_norm(activations.flatten(1).double(), ord=order, dim=1).clamp_min(1e-300)
-    factors: Tensor = (norm / lengths).clamp(max=1.0).to(activations.dtype)
-    return activations * factors.reshape(-1, *(1 for _ in activations.shape[1:]))
+    lengths = torch.linalg.vector_norm(samples.flatten(1).double(), ord=order, dim=1).clamp_min(1e-300)
+    factors: Tensor = (norm / lengths).clamp(max=1.0).to(samples.dtype)
+    return samples * factors.reshape(-1, *(1 for _ in samples.shape[1:]))

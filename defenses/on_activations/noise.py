@@ -33,6 +33,10 @@ class AdditiveNoise(Defense):
     def settings(self) -> dict[str, Any]:
         return {"where": self._where, "in_training": self.in_training}
 
+    def _limited(self, given: Tensor) -> Tensor:
+        """What the noise is added to: the input or activation as it is, unless a mechanism bounds it."""
+        return given
+
     @abstractmethod
     def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Noise of unit strength on the CPU, with the shape and dtype of `like`."""
@@ -44,7 +48,7 @@ class AdditiveNoise(Defense):
         return self._disturbed(activations, generator) if self.on_wire else activations
 
     def _disturbed(self, given: Tensor, generator: torch.Generator) -> Tensor:
-        return given + self._strength * self._noise(given, generator).to(given.device)
+        return self._limited(given) + self._strength * self._noise(given, generator).to(given.device)
 
 
 class GaussianNoise(AdditiveNoise):
