@@ -80,6 +80,7 @@ class Defense(nn.Module, ABC):
     random: bool = False  # does it draw anew for every message? then an attacker may average
     trains: bool = False  # does it shape the network while that is trained?
     in_training: bool = False  # does it also act on the inputs and activations of training batches?
+    uses_labels: bool = False  # does what it does in training depend on labels?
     per_sample_gradients: bool = False  # does it need each sample's gradient in training by itself?
 
     def __init__(self) -> None:
