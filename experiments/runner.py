@@ -162,6 +162,7 @@ def one_trial(
         "sizes": trial.scenario.data.sizes,
         "duplicates_dropped": prepared.duplicates,
         "shareable": prepared.raw.shareable,
+        **({"credit": prepared.raw.credit} if prepared.raw.credit else {}),
     }
     record = referee.judge(played, facts, folder, started=start)
     write_record(folder, record)

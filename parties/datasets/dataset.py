@@ -1,4 +1,4 @@
-"""What a party can hold: images with labels, and their division into parts that share nothing."""
+"""What a party can hold: images or series with labels, and their division into parts that share nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class DataMissing(DataError):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images (N, C, H, W), float32 in [0, 1], with labels (N,), int64, and groups (N,), int64, where they are known."""
+    """Images (N, C, H, W), or series (N, C, L), float32 in [0, 1], with labels (N,), int64, and groups (N,), int64,
+    where they are known."""
 
     images: Tensor
     labels: Tensor
@@ -47,20 +48,26 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class RawData:
-    """A data set as it was read: uint8 images (N, C, H, W), labels (N,), and how many lead as official training."""
+    """A data set as it was read: images (N, C, H, W) as bytes, or series (N, C, L) as float32 in [0, 1]; labels."""
 
     name: str
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     official_train: int | None = None  # the first so many are the official training part, the rest its test part
     shareable: bool = True  # may pictures of it be written into reports?
     groups: npt.NDArray[np.int64] | None = None  # who wrote or who is on each image, if known
+    credit: str = ""  # what its license wants said wherever its content is shown
 
     @property
     def input_spec(self) -> TensorSpec:
-        """One image as networks get it: (C, H, W), float32 in [0, 1]."""
+        """One image or series as networks get it: (C, H, W) or (C, L), float32 in [0, 1]."""
         return TensorSpec(tuple(self.images.shape[1:]), low=0.0, high=1.0)
+
+    def inputs(self, rows: slice | npt.NDArray[np.int64] | list[int]) -> Tensor:
+        """Some of the images or series as networks get them: float32 in [0, 1]."""
+        chosen = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
+        return chosen.float().div_(255.0) if chosen.dtype == torch.uint8 else chosen
 
 
 def data_directory(given: Path | None) -> Path:
@@ -125,7 +132,7 @@ def _digests(images: npt.NDArray[np.generic]) -> list[bytes]:
     return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
 
 
-def _first_occurrences(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def _first_occurrences(images: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
     first: dict[bytes, int] = {}
     for index, digest in enumerate(_digests(images)):
         first.setdefault(digest, index)
@@ -145,6 +152,5 @@ def _interleave_classes(
 
 
 def _as_tensors(raw: RawData, indices: npt.NDArray[np.int64]) -> LabelledImages:
-    images = torch.from_numpy(np.ascontiguousarray(raw.images[indices])).float().div_(255.0)
     groups = None if raw.groups is None else torch.from_numpy(raw.groups[indices].astype(np.int64))
-    return LabelledImages(images, torch.from_numpy(raw.labels[indices].astype(np.int64)), groups)
+    return LabelledImages(raw.inputs(indices), torch.from_numpy(raw.labels[indices].astype(np.int64)), groups)
