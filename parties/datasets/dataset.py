@@ -14,9 +14,9 @@ from torch import Tensor
 
 from split_models.tensor_spec import TensorSpec
 
-PARTS = ("train", "auxiliary", "validation", "victims", "test")
-"""Target training; attacker's auxiliary and validation; the private inputs that are attacked; and what the referee
-measures accuracy on."""
+PARTS = ("train", "auxiliary", "validation", "victims", "test", "tuning")
+"""Target training; attacker's auxiliary and validation; the private inputs that are attacked; what the referee measures
+accuracy on; and what the strengths of defenses are chosen on, which is the same with every seed."""
 
 DATA_VARIABLE = "UNSMASH_DATA"
 
@@ -87,29 +87,29 @@ def data_directory(given: Path | None) -> Path:
 def partition(raw: RawData, sizes: dict[str, int], seed: int) -> tuple[dict[str, LabelledImages], int]:
     """Divide a data set into the PARTS, class-balanced at random; also says how many duplicates were dropped.
 
-    Victims, validation and test come from the official test part where there is one, the others from its training
-    part. A part that `sizes` leaves out is empty.
+    Tuning, victims, validation and test come from the official test part where there is one, the others from its
+    training part. A part that `sizes` leaves out is empty. The tuning part does not depend on `seed`, so that no image
+    of it is in a part of any other seed.
 
     Raises:
         DataError: there are fewer distinct images than asked for.
     """
     distinct = _first_occurrences(raw.images)
-    rng = np.random.default_rng(seed)
     official = len(raw.labels) if raw.official_train is None else raw.official_train
-    early, late = distinct[distinct < official], distinct[distinct >= official]
-    early, late = _interleave_classes(early, raw.labels, rng), _interleave_classes(late, raw.labels, rng)
+    pools = {"early": distinct[distinct < official], "late": distinct[distinct >= official]}
     chosen: dict[str, npt.NDArray[np.int64]] = {}
-    for part in ("victims", "validation", "auxiliary", "train", "test"):
-        size = sizes.get(part, 0)
-        from_late = part in ("victims", "validation", "test") and raw.official_train is not None
-        pool = late if from_late else early
-        if len(pool) < size:
-            raise DataError(
-                f"{raw.name} has {len(distinct)} distinct images, too few for the parts asked for "
-                f"({', '.join(f'{name} {size}' for name, size in sizes.items())}); make them smaller under [data]"
-            )
-        chosen[part], rest = pool[:size], pool[size:]
-        early, late = (early, rest) if from_late else (rest, late)
+    for names, draws in ((("tuning",), 0), (("victims", "validation", "auxiliary", "train", "test"), seed)):
+        rng = np.random.default_rng(draws)
+        pools = {name: _interleave_classes(np.sort(pool), raw.labels, rng) for name, pool in pools.items()}
+        for part in names:
+            held_out = part in ("tuning", "victims", "validation", "test") and raw.official_train is not None
+            source, size = "late" if held_out else "early", sizes.get(part, 0)
+            if len(pools[source]) < size:
+                raise DataError(
+                    f"{raw.name} has {len(distinct)} distinct images, too few for the parts asked for "
+                    f"({', '.join(f'{name} {size}' for name, size in sizes.items())}); make them smaller under [data]"
+                )
+            chosen[part], pools[source] = pools[source][:size], pools[source][size:]
     parts = {name: _as_tensors(raw, chosen[name]) for name in PARTS}
     check_disjoint(parts)
     return parts, len(raw.labels) - len(distinct)
