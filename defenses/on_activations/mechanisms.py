@@ -14,11 +14,11 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr
 from torch import Tensor
 
-from defenses.on_activations.noise import AdditiveNoise, laplace
+from defenses.on_activations.noise import PlacedNoise, laplace
 from defenses.settings import positive
 
 
-class GaussianMechanism(AdditiveNoise):
+class GaussianMechanism(PlacedNoise):
     """Clips each sample to an ℓ2 norm of `clip` and adds the least Gaussian noise that is (ε, δ)-private.
 
     A sample is an activation or, with `where` "input", an image; two clipped ones are at most 2·clip apart. The noise
@@ -31,24 +31,22 @@ class GaussianMechanism(AdditiveNoise):
     def __init__(
         self, *, epsilon: float, delta: float, clip: float, where: str = "activation", in_training: bool = False
     ) -> None:
-        sigma = analytic_gaussian_sigma(
-            positive(self.name, "epsilon", epsilon), positive(self.name, "delta", delta, below=1.0)
-        )
-        super().__init__(2 * positive(self.name, "clip", clip) * sigma, where, in_training)
-        self.epsilon, self.delta, self.clip = epsilon, delta, clip
+        super().__init__(where, in_training)
+        self.epsilon = positive(self.name, "epsilon", epsilon)
+        self.delta = positive(self.name, "delta", delta, below=1.0)
+        self.clip = positive(self.name, "clip", clip)
+        self.sigma = 2 * self.clip * analytic_gaussian_sigma(self.epsilon, self.delta)
 
     @property
     def settings(self) -> dict[str, Any]:
         return {"epsilon": self.epsilon, "delta": self.delta, "clip": self.clip, **super().settings}
 
-    def _limited(self, given: Tensor) -> Tensor:
-        return _clipped(given, self.clip, order=2)
-
-    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.randn(like.shape, generator=generator, dtype=like.dtype)
+    def _disturbed(self, given: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(given.shape, generator=generator, dtype=given.dtype)
+        return _clipped(given, self.clip, order=2) + self.sigma * noise.to(given.device)
 
 
-class LaplaceMechanism(AdditiveNoise):
+class LaplaceMechanism(PlacedNoise):
     """Clips each sample to an ℓ1 norm of `clip` and adds Laplace noise of scale 2·clip/ε (Dwork et al. 2006).
 
     A sample is an activation or, with `where` "input", an image.
@@ -57,19 +55,17 @@ class LaplaceMechanism(AdditiveNoise):
     name = "laplace_mechanism"
 
     def __init__(self, *, epsilon: float, clip: float, where: str = "activation", in_training: bool = False) -> None:
-        scale = 2 * positive(self.name, "clip", clip) / positive(self.name, "epsilon", epsilon)
-        super().__init__(scale, where, in_training)
-        self.epsilon, self.clip = epsilon, clip
+        super().__init__(where, in_training)
+        self.epsilon = positive(self.name, "epsilon", epsilon)
+        self.clip = positive(self.name, "clip", clip)
 
     @property
     def settings(self) -> dict[str, Any]:
         return {"epsilon": self.epsilon, "clip": self.clip, **super().settings}
 
-    def _limited(self, given: Tensor) -> Tensor:
-        return _clipped(given, self.clip, order=1)
-
-    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        return laplace(like, generator)
+    def _disturbed(self, given: Tensor, generator: torch.Generator) -> Tensor:
+        noise = laplace(given, generator).to(given.device)
+        return _clipped(given, self.clip, order=1) + 2 * self.clip / self.epsilon * noise
 
 
 def analytic_gaussian_sigma(epsilon: float, delta: float) -> float:
