@@ -62,12 +62,16 @@ def _loss(
     return task if form == "none" else task + added(images, activations, labels, torch.Generator())
 
 
-def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each step; every round takes each once, so that drift reaches all alike."""
+def measure(steps: dict[str, Callable[[], None]], rounds: int, seconds: float) -> dict[str, float]:
+    """Median seconds of each step; every round takes each once, so that drift reaches all alike.
+
+    There are at least so many rounds, and more until so many seconds have passed: short steps vary more.
+    """
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():  # warms caches and the allocator up
         step()
-    for _ in range(rounds):
+    begun = time.perf_counter()
+    while len(taken["none"]) < rounds or time.perf_counter() - begun < seconds:
         for name, step in steps.items():
             start = time.perf_counter()
             step()
@@ -79,7 +83,8 @@ def main() -> None:
     """Measure, print one line a network, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=9, help="at least so many")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for a network, at least so long")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--record", type=Path, default=RECORD, help="where the record goes")
     options = parser.parse_args()
@@ -87,7 +92,7 @@ def main() -> None:
     results = []
     for model, shape, cut in SETTINGS:
         steps = {form: training_step(model, shape, cut, options.batch, form) for form in FORMS}
-        seconds = measure(steps, options.rounds)
+        seconds = measure(steps, options.rounds, options.seconds)
         ratios = {form: seconds[form] / seconds["none"] for form in FORMS[1:]}
         results.append({"network": model, "cut": cut, "ratios": ratios})
         print(
