@@ -1,7 +1,7 @@
 """What NoPeek costs in training: `python -m benchmarks.nopeek`.
 
 Times whole training steps (forward, backward, Adam) without and with it, in turns within one run, and prints the ratio
-of medians for each network and form, and writes a record. The aim is at most 1.15 at batch 128. Ratios compare across
+for each network and form (median over rounds), and writes a record. The aim is at most 1.15 at batch 128. Ratios compare across
 machines, seconds do not.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from operator import truediv
 from pathlib import Path
 from statistics import median
 
@@ -62,8 +63,8 @@ def _loss(
     return task if form == "none" else task + added(images, activations, labels, torch.Generator())
 
 
-def measure(steps: dict[str, Callable[[], None]], rounds: int, seconds: float) -> dict[str, float]:
-    """Median seconds of each step; every round takes each once, so that drift reaches all alike.
+def measure(steps: dict[str, Callable[[], None]], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Seconds of each step, round by round; a round takes each once, so that drift reaches all alike.
 
     There are at least so many rounds, and more until so many seconds have passed: short steps vary more.
     """
@@ -76,7 +77,7 @@ def measure(steps: dict[str, Callable[[], None]], rounds: int, seconds: float) -
             start = time.perf_counter()
             step()
             taken[name].append(time.perf_counter() - start)
-    return {name: median(values) for name, values in taken.items()}
+    return taken
 
 
 def main() -> None:
@@ -92,11 +93,12 @@ def main() -> None:
     results = []
     for model, shape, cut in SETTINGS:
         steps = {form: training_step(model, shape, cut, options.batch, form) for form in FORMS}
-        seconds = measure(steps, options.rounds, options.seconds)
-        ratios = {form: seconds[form] / seconds["none"] for form in FORMS[1:]}
+        taken = measure(steps, options.rounds, options.seconds)
+        # Within a round, because a machine's pace drifts over more than a few steps.
+        ratios = {form: median(map(truediv, taken[form], taken["none"])) for form in FORMS[1:]}
         results.append({"network": model, "cut": cut, "ratios": ratios})
         print(
-            f"{model} at {cut}, batch {options.batch}: {1000 * seconds['none']:.1f} ms a step without, "
+            f"{model} at {cut}, batch {options.batch}: {1000 * median(taken['none']):.1f} ms a step without, "
             f"{', '.join(f'{form} x{ratio:.2f}' for form, ratio in ratios.items())} with NoPeek; "
             f"{'within' if ratios['biased'] <= AIM else 'beyond'} the aim of x{AIM}"
         )
