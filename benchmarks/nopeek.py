@@ -1,8 +1,8 @@
 """What NoPeek costs in training: `python -m benchmarks.nopeek`.
 
-Times whole training steps (forward, backward, Adam) without and with it, in turns within one run, and prints the ratio
-for each network and form (median over rounds), and writes a record. The aim is at most 1.15 at batch 128. Ratios compare across
-machines, seconds do not.
+Times whole training steps (forward, backward, Adam) without and with it, in turns within one run, prints the ratio for
+each network and form (the median over rounds), and writes a record. The aim is at most 1.15 at batch 128. Ratios
+compare across machines, seconds do not.
 """
 
 from __future__ import annotations
