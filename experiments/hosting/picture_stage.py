@@ -198,6 +198,8 @@ def _private_and_public(scenario: PictureScenario, data_dir: Path | None) -> tup
     """What the target's parts are drawn from, and what the attacker's are; the same where neither is set apart."""
     data = scenario.data
     raw = load(data.name, data_dir)
+    if raw.images.ndim != 4:
+        raise DataError(f"expected pictures, got {raw.name}, which holds series; name a data set of pictures")
     if data.auxiliary_from:
         return raw, load(data.auxiliary_from, data_dir)
     if not data.first_private:
