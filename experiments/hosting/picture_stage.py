@@ -82,6 +82,7 @@ class PictureStage(Stage):
 
     @functools.cached_property
     def floors(self) -> dict[str, dict[str, Figures]]:
+        """What the attacker could show without the model, of the parts that are attacked."""
         floors = dict[str, dict[str, Figures]]()
         for part in dict.fromkeys(part for goal in self._goals for part in self.parts(goal)):
             for name, images in self._baselines(part).items():
@@ -106,6 +107,7 @@ class PictureStage(Stage):
         return found
 
     def hand_out(self) -> None:
+        """The host gets what trained the network, the attacker pictures of its own and labels of classes."""
         parts, scratch = self._data, self.scratch
         save_tensors(scratch / "own", {"inputs": parts["train"].images})
         asked = torch.cat([parts["test"].images, self.victims[SAMPLES].images])
@@ -126,9 +128,10 @@ class PictureStage(Stage):
         save_tensors(scratch / f"victims {CLASSES}", victims)
 
     def fit(self, defense: FittingDefense | None) -> None:
-        assert defense is None, "scenarios of pictures have no such defense"
+        """Train the network once: defenses on outputs leave it as it is."""
+        assert defense is None  # scenarios of pictures have none
         if (self.scratch / HOSTED).exists():
-            return  # defenses on outputs leave the network as it is
+            return
         model, train, generator = self.scenario.model, self._data["train"], generator_for(self.scenario.seed, "target")
         with layers_from(generator):
             network = build(model.name, self.spec, self._classes)
@@ -151,12 +154,15 @@ class PictureStage(Stage):
         return answers[:count]
 
     def parts(self, goal: Goal) -> Sequence[str]:
+        """Classes, or held-out pictures."""
         return (CLASSES,) if goal is Goal.CLASS else (SAMPLES,)
 
     def documented(self) -> dict[str, Any]:
+        """Size of a picture and number of classes."""
         return {"input_spec": asdict(self.spec), "classes": self._classes}
 
     def offered(self, queries: int) -> dict[Access, Any]:
+        """Everything but marginals and performance, which are of tables."""
         return {
             Access.QUERIES: queries,
             Access.EXPLANATIONS: True,
@@ -165,6 +171,7 @@ class PictureStage(Stage):
         }
 
     def judge(self, part: str, found: Tensor) -> Figures:
+        """Pictures (N, C, H, W) in [0, 1], by an independent classifier and by distance."""
         victims = self.victims[part]
         identified = (predict(self._evaluator, found) == victims.labels).double().numpy()
         if part == SAMPLES:
@@ -187,10 +194,12 @@ class PictureStage(Stage):
         return {"ssim": ssim, "mse": mse}
 
     def doubts(self, attacks: Sequence[HostedAttack], utility: HostedUtility, defense: Named) -> list[str]:
+        """Of attacks that show no more than the mean picture, and of the judge."""
         test = self._data["test"]
         return picture_doubts(attacks, self.floors, accuracy(self._evaluator, test.images, test.labels))
 
     def pictures(self) -> dict[str, Tensor]:
+        """The private pictures that attacks are about."""
         return {part: self.victims[part].images for goal in dict.fromkeys(self._goals) for part in self.parts(goal)}
 
 

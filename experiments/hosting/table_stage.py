@@ -53,6 +53,7 @@ class TableStage(Stage):
 
     @functools.cached_property
     def floors(self) -> dict[str, dict[str, Figures]]:
+        """A coin, the mode, imputation, and the most there is to know."""
         table, floors = self.table, dict[str, dict[str, Figures]]()
         for part, others in zip(PARTS, (self.held_out, self.train), strict=True):
             coin = generator_for(self.scenario.seed, "coin", part)
@@ -61,6 +62,7 @@ class TableStage(Stage):
         return floors
 
     def hand_out(self) -> None:
+        """The host gets its training rows, the attacker marginals and victims' rows with the secret blanked."""
         table, scratch = self.table, self.scratch
         save_tensors(scratch / "marginals", {str(n): values for n, values in enumerate(table.marginals())})
         for part, rows in self.victims.items():
@@ -98,9 +100,11 @@ class TableStage(Stage):
         )
 
     def parts(self, goal: Goal) -> Sequence[str]:
+        """Training and held-out rows, whatever the attack."""
         return PARTS
 
     def documented(self) -> dict[str, Any]:
+        """Columns with their levels, and which of them is sensitive."""
         table = self.table
         return {
             "input_spec": {"shape": [len(table.columns)]},
@@ -110,6 +114,7 @@ class TableStage(Stage):
         }
 
     def offered(self, queries: int) -> dict[Access, Any]:
+        """Everything but explanations and auxiliary samples."""
         return {
             Access.QUERIES: queries,
             Access.WEIGHTS: True,
@@ -118,10 +123,12 @@ class TableStage(Stage):
         }
 
     def judge(self, part: str, found: Tensor) -> Figures:
+        """Levels (N,) against the true ones."""
         truth = self.table.rows[self.victims[part], self.table.sensitive].long()
         return summarised(found, truth, self.table.positive)
 
     def doubts(self, attacks: Sequence[HostedAttack], utility: HostedUtility, defense: Named) -> list[str]:
+        """Of attacks that are no better than the mode, or than imputation."""
         return table_doubts(attacks, self.floors)
 
 
