@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attacks import make_attack
+from attacks import ATTACKS, make_attack
 from attacks.knowledge import Capability
 from defenses import DefenseError, make_defense
 from experiments.mistakes import in_words
@@ -79,6 +79,7 @@ class Owners(Strict):
 
     count: int = Field(default=1, ge=1, le=64, description="processes, one each")
     batch_size: int = Field(default=16, ge=1, description="images per message")
+    repeats: int = Field(default=1, ge=1, le=1000, description="how often each input is sent, with fresh randomness")
 
 
 class ThreatModel(Strict):
@@ -86,6 +87,7 @@ class ThreatModel(Strict):
 
     grants: tuple[Capability, ...] = tuple(Capability)
     query_budget: int = Field(default=10_000, ge=0, description="images that the owner answers for the attacker")
+    unaware_too: bool = Field(default=True, description="run what uses the defense once more without knowing of it")
 
 
 class Named(BaseModel):
@@ -127,10 +129,14 @@ class Scenario(Strict):
             for defense in self.defenses:
                 yield Trial(scenario=self, cut=cut, defense=defense)
 
-    def attack_label(self, entry: Named) -> str:
-        """What tables call an attack: its name, with its settings where the name is there more than once."""
+    def attack_label(self, entry: Named, withheld: frozenset[Capability] = frozenset()) -> str:
+        """What tables call an attack: its name, with its settings where the name is there more than once.
+
+        An attack from which something granted is withheld is called unaware.
+        """
         alone = sum(other.name == entry.name for other in self.attacks) == 1
-        return entry.name if alone else entry.label
+        label = entry.name if alone else entry.label
+        return f"{label} unaware" if withheld else label
 
     def key(self, *parts: str) -> str:
         """16 hex digits over the named fields: equal for equal content, whatever its order in the file."""
@@ -159,6 +165,16 @@ class Trial(Strict):
                 "defense": self.defense.model_dump(mode="json"),
             }
         )
+
+    def attacks(self) -> Iterator[tuple[Named, frozenset[Capability]]]:
+        """Every attack with what is withheld from it: who uses knowledge of an acting defense also runs without it."""
+        threat_model, defense = self.scenario.threat_model, make_defense(self.defense.name, self.defense.settings)
+        acts = defense.on_wire or defense.on_inputs
+        both = threat_model.unaware_too and acts and Capability.DEFENSE in threat_model.grants
+        for entry in self.scenario.attacks:
+            yield entry, frozenset()
+            if both and Capability.DEFENSE in ATTACKS[entry.name].uses:
+                yield entry, frozenset({Capability.DEFENSE})
 
     @property
     def label(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,22 @@ from split_models.randomness import seed_for
 
 
 @dataclass(frozen=True)
+class Attacked:
+    """One attack of a trial, and what came of it."""
+
+    entry: Named
+    withheld: frozenset[Capability]  # of what is granted
+    answer: dict[str, Any]  # the server's
+    images: Tensor | None  # reconstructions, one a victim; None where it was refused
+
+
+@dataclass(frozen=True)
 class Played:
     """What came out of a trial, before anybody judges it."""
 
     inference: dict[str, dict[str, Any]]  # per owner: predictions by request id, and cost
-    attacks: list[tuple[Named, dict[str, Any], Tensor | None]]  # entry, the server's answer, reconstructions
-    on_wire: Tensor  # activations as the server decoded them
+    attacks: list[Attacked]
+    on_wire: Tensor  # activations as the server decoded them when each victim was sent for the first time
     rows: list[tuple[str, int, int]]  # for each row of on_wire: owner, request id, row of that message
 
 
@@ -63,36 +73,59 @@ def play(
             for owner in owners
         }
     )
-    infer = {"address": opened["address"], "batch_size": scenario.owners.batch_size}
+    repeats = scenario.owners.repeats
+    infer = {"address": opened["address"], "batch_size": scenario.owners.batch_size, "repeats": repeats}
     inference = crew.ask(dict.fromkeys(owners, ("infer", infer)))
     seen_path = scratch / "seen.safetensors"
     rows = crew.ask({SERVER: ("show", {"output": str(seen_path)})})[SERVER]["rows"]
-    seen, _ = load_tensors(seen_path)
+    on_wire = load_tensors(seen_path)[0]["activations"]
+    seen = same_input([owner for owner, _, _ in rows], repeats)
+    first = [each[0] for each in seen]
     address, auxiliary = begun[owners[0]]["query_address"], scratch.parent / "auxiliary.safetensors"
     offered = _grants(trial, checkpoints["head"], defense, address, auxiliary)
-    attacks = [_attack(trial, entry, offered, crew, scratch, say) for entry in scenario.attacks]
+    attacks = [_attack(trial, *attack, offered, seen, crew, scratch, say) for attack in trial.attacks()]
     crew.ask({**{owner: ("end", {}) for owner in owners}, SERVER: ("end", {})})
-    return Played(inference, attacks, seen["activations"], [(owner, request, row) for owner, request, row in rows])
+    return Played(
+        inference,
+        attacks,
+        on_wire[first],
+        [(owner, request, row) for owner, request, row in map(rows.__getitem__, first)],
+    )
+
+
+def same_input(owners: Sequence[str], repeats: int) -> list[list[int]]:
+    """Which rows of a transcript carry the same input, for each input in the order of first sightings.
+
+    `owners` are the senders, row by row; each has sent all its inputs in order, and all of them again, `repeats` times.
+    """
+    rows: dict[str, list[int]] = {}
+    for number, owner in enumerate(owners):
+        rows.setdefault(owner, []).append(number)
+    return [own[first :: len(own) // repeats] for own in rows.values() for first in range(len(own) // repeats)]
 
 
 def _attack(
     trial: Trial,
     entry: Named,
+    withheld: frozenset[Capability],
     offered: dict[str, Any],
+    seen: list[list[int]],
     crew: Crew,
     scratch: Path,
     say: Callable[[str, float], None],
-) -> tuple[Named, dict[str, Any], Tensor | None]:
-    step = f"{trial.label}: {entry.name}"
+) -> Attacked:
+    step = f"{trial.label}: {trial.scenario.attack_label(entry, withheld)}"
     say(step, 0.0)
     output = scratch / "reconstructions.safetensors"
     output.unlink(missing_ok=True)
     cls = ATTACKS[entry.name]
-    wanted = cls.requires | cls.uses
+    grants = {name: offer for name, offer in offered.items() if name in (cls.requires | cls.uses) - withheld}
+    linked = Capability.REPEATS in grants
     arguments = {
         "attack": entry.name,
         "settings": entry.settings,
-        "grants": {capability: offer for capability, offer in offered.items() if capability in wanted},
+        "grants": grants,
+        "seen": seen if linked else [each[:1] for each in seen],
         "seed": seed_for(trial.scenario.seed, "attacker"),
         "threads": trial.scenario.threads,
         "output": str(output),
@@ -100,7 +133,7 @@ def _attack(
     command = {SERVER: ("attack", arguments)}
     answer = crew.ask(command, report=lambda name, fraction: say(step, fraction))[SERVER]
     images = None if "refused" in answer else load_tensors(output)[0]["images"]
-    return entry, answer, images
+    return Attacked(entry, withheld, answer, images)
 
 
 def _grants(trial: Trial, head: Path, defense: dict[str, Any], query_address: str, auxiliary: Path) -> dict[str, Any]:
@@ -112,5 +145,6 @@ def _grants(trial: Trial, head: Path, defense: dict[str, Any], query_address: st
         Capability.QUERIES: {"address": query_address, "budget": trial.scenario.threat_model.query_budget},
         Capability.TAIL: True,
         Capability.AUXILIARY: str(auxiliary),
+        Capability.REPEATS: trial.scenario.owners.repeats,
     }
     return {capability.value: everything[capability] for capability in trial.scenario.threat_model.grants}
