@@ -41,7 +41,8 @@ class DeepImagePrior(Prior):
         self._weights = torch.randn(count, generator=generator) / CHANNELS**0.5
 
     def begin(self, activations: Tensor, spec: TensorSpec) -> Tensor:
-        return self._weights.to(activations).expand(len(activations), -1).clone()
+        begun: Tensor = self._weights.to(activations).repeat(len(activations), 1)
+        return begun
 
     def images(self, variables: Tensor) -> Tensor:
         channels, *sizes = self._spec.shape
@@ -57,7 +58,8 @@ class DeepImagePrior(Prior):
         for dimension, size in enumerate(sizes, start=2):
             found = found.narrow(dimension, (found.shape[dimension] - size) // 2, size)
         low, high = value_range(self._spec)
-        return low + (high - low) * found
+        images: Tensor = low + (high - low) * found
+        return images
 
     def penalty(self, images: Tensor, begun: Tensor) -> Tensor:
         return total_variation(images)
@@ -65,4 +67,5 @@ class DeepImagePrior(Prior):
 
 def _mixed(features: Tensor, weights: Tensor) -> Tensor:
     """Each victim's channels mixed by a matrix of its own: (N, C, …) and (N, D, C) → (N, D, …)."""
-    return (weights @ features.flatten(2)).unflatten(2, features.shape[2:])
+    mixed: Tensor = weights @ features.flatten(2)
+    return mixed.reshape(len(mixed), -1, *features.shape[2:])
