@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -28,6 +29,15 @@ Progress = Callable[[float], None]
 """Told, from time to time, which fraction in [0, 1] is done."""
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What an attack has learnt before it observed anything: enough to go on as if it had just learnt it."""
+
+    tensors: dict[str, Tensor]
+    notes: dict[str, Any]
+    generator: Tensor  # the state that learning left its generator in
+
+
 class ActivationAttack(ABC):
     """Runs in the untrusted party. A subclass writes `_prepare` (optional) and `_reconstruct`.
 
@@ -48,9 +58,17 @@ class ActivationAttack(ABC):
         self.progress: Progress = lambda fraction: None
         self._knowledge: Knowledge | None = None
 
+    @classmethod
+    def wants(cls) -> frozenset[Capability]:
+        """What is handed to the attack where it is granted."""
+        return cls.requires | cls.uses
+
     @final
-    def prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
+    def prepare(self, knowledge: Knowledge, generator: torch.Generator, learnt: Learnt | None = None) -> None:
         """Learn what can be learnt before anything was observed; every random draw comes from `generator`.
+
+        `learnt` is what the same attack has learnt from the same knowledge and an equal generator: it takes that
+        instead, and what follows is the same to the bit.
 
         Raises:
             AttackRefused: something required is not granted.
@@ -59,7 +77,18 @@ class ActivationAttack(ABC):
         if missing:
             raise AttackRefused(f"{self.name} needs {', '.join(missing)}, which the threat model does not grant")
         self._knowledge, self._generator = knowledge, generator
-        self._prepare(knowledge, generator)
+        if learnt is None:
+            self._prepare(knowledge, generator)
+            return
+        self.notes.update(learnt.notes)
+        self._resume(knowledge, learnt.tensors)
+        generator.set_state(learnt.generator)
+
+    @final
+    def learnt(self) -> Learnt | None:
+        """What `prepare` has learnt; None where it learns nothing that is worth keeping."""
+        tensors = self._learnt()
+        return None if tensors is None else Learnt(tensors, dict(self.notes), self._generator.get_state())
 
     @final
     def reconstruct(self, observation: Observation) -> Tensor:
@@ -88,6 +117,14 @@ class ActivationAttack(ABC):
         """Reconstruct (N, C, H, W) from all that was seen of each input: (N, repeats, *shape)."""
         return self._reconstruct(knowledge, average(sightings), generator)
 
+    def _learnt(self) -> dict[str, Tensor] | None:
+        """All that `_prepare` leaves behind, but for the notes: trials that know the same share it."""
+        return None
+
+    def _resume(self, knowledge: Knowledge, tensors: dict[str, Tensor]) -> None:
+        """Take what `_learnt` gave; the notes are there already, and every draw made here is undone."""
+        raise NotImplementedError(f"{self.name} keeps nothing that it could resume from")
+
     @abstractmethod
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
         """Reconstruct (N, C, H, W) from activations (N, *shape)."""
@@ -98,6 +135,5 @@ class ActivationAttack(ABC):
 
 def granted(knowledge: Knowledge, attack: type[ActivationAttack]) -> Knowledge:
     """The part of `knowledge` that an attack asks for: an attack that claims to need less gets no more."""
-    wanted = attack.requires | attack.uses
-    withheld = {field: None for need, field in FIELDS.items() if need not in wanted}
+    withheld = {field: None for need, field in FIELDS.items() if need not in attack.wants()}
     return Knowledge(**{**knowledge.__dict__, **withheld})

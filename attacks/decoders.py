@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -19,6 +19,10 @@ from split_models.training import minimise
 
 STARTS = 3
 """How often a decoder is begun anew before it is taken for granted that nothing can be learnt."""
+
+CALMER = 4
+"""By how much the learning rate is divided for a new beginning: on mostly black images the first steps can push every
+pixel's unit into its flat part."""
 
 Capacity = Literal["linear", "plain", "residual"]
 
@@ -78,7 +82,8 @@ def best_decoder(
 ) -> Fitted:
     """Train a decoder of each capacity; the capacity and epoch with the smallest error on validation pairs are kept.
 
-    A decoder that is no better than the mean image has died on its first steps; it is begun anew, at most STARTS times.
+    A decoder that is no better than the mean image has died on its first steps; it is begun anew with shorter ones, at
+    most STARTS times.
     """
     judged = (validation.once(), validation.images)
     floor = float(mse_loss(pairs.images.mean(0).expand_as(validation.images), validation.images))
@@ -94,7 +99,7 @@ def best_decoder(
             decoder,
             pairs,
             judged,
-            training,
+            replace(training, learning_rate=training.learning_rate / CALMER**start),
             generator,
             lambda fraction, number=number: report((number + fraction) / len(tries)),  # type: ignore[misc]
         )

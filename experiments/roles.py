@@ -20,6 +20,7 @@ from attacks import ATTACKS, make_attack
 from attacks.attack import AttackRefused, granted
 from attacks.knowledge import Auxiliary, Capability, Knowledge, KnownDefense, Observation
 from defenses import Defense, put_up
+from experiments.keeping import prepared
 from experiments.transports import Transport
 from parties.compute_server import ComputeServer, SplitPoint
 from parties.data_owner import DataOwner, QueryEndpoint
@@ -138,11 +139,13 @@ class ServerRole:
         seed: int,
         threads: int,
         output: str,
+        kept: str | None = None,
     ) -> dict[str, Any]:
         """Run one attack on the transcript and write its reconstructions to `output`, one for each entry of `seen`.
 
         `grants` maps each granted capability to what it consists of; `seen` names the rows of `show` that the attack
-        is told to carry the same input, equally many each time.
+        is told to carry the same input, equally many each time; `kept` is where the attack finds what it learnt from
+        the same knowledge in an earlier trial, or leaves it.
         """
         start = time.perf_counter()
         running = make_attack(attack, settings)
@@ -150,7 +153,7 @@ class ServerRole:
         with torch_threads(threads):
             try:
                 knowledge = granted(self._knowledge(grants), ATTACKS[attack])
-                running.prepare(knowledge, generator_for(seed, "attack", attack))
+                prepared(running, knowledge, generator_for(seed, "attack", attack), Path(kept) if kept else None)
                 repeated = self._transcript.activations[torch.tensor(seen)]
                 images = running.reconstruct(Observation(repeated[:, 0], repeated))
             except (AttackRefused, QueryBudgetExhausted) as refusal:

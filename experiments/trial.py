@@ -12,6 +12,7 @@ from torch import Tensor
 from attacks import ATTACKS
 from attacks.knowledge import Capability
 from experiments.crew import SERVER, Crew
+from experiments.keeping import place_of
 from experiments.scenario import Named, Trial
 from split_models.checkpoints import load_tensors
 from split_models.randomness import seed_for
@@ -43,13 +44,14 @@ def play(
     owners: list[str],
     checkpoints: dict[str, Path],
     scratch: Path,
+    kept: Path,
     say: Callable[[str, float], None],
 ) -> Played:
     """Let the parties of `crew` run one trial; they exchange files with the runner in `scratch`.
 
-    What each party may hold lies in the folder above, shared by all trials.
+    What each party may hold lies in the folder above, shared by all trials. Attacks keep what they learn in `kept`.
     """
-    scenario, seed = trial.scenario, trial.scenario.seed
+    scenario = trial.scenario
     say(f"{trial.label}: inference over the wire", 0.0)
     defense = {
         "name": trial.defense.name,
@@ -57,22 +59,8 @@ def play(
         "state": str(checkpoints["defense"]) if "defense" in checkpoints else None,
     }
     opened = crew.ask({SERVER: ("begin", {"model": scenario.model.name, "tail": str(checkpoints["tail"])})})[SERVER]
-    begun = crew.ask(
-        {
-            owner: (
-                "begin",
-                {
-                    "model": scenario.model.name,
-                    "head": str(checkpoints["head"]),
-                    "images": str(scratch.parent / f"{owner}.safetensors"),
-                    "defense": defense,
-                    "query_budget": scenario.threat_model.query_budget,
-                    "seed": seed_for(seed, trial.cut, trial.defense.label, owner),
-                },
-            )
-            for owner in owners
-        }
-    )
+    begin = {owner: _beginning(trial, owner, checkpoints["head"], defense, scratch.parent) for owner in owners}
+    begun = crew.ask({owner: ("begin", arguments) for owner, arguments in begin.items()})
     repeats = scenario.owners.repeats
     infer = {"address": opened["address"], "batch_size": scenario.owners.batch_size, "repeats": repeats}
     inference = crew.ask(dict.fromkeys(owners, ("infer", infer)))
@@ -83,7 +71,12 @@ def play(
     first = [each[0] for each in seen]
     address, auxiliary = begun[owners[0]]["query_address"], scratch.parent / "auxiliary.safetensors"
     offered = _grants(trial, checkpoints["head"], defense, address, auxiliary)
-    attacks = [_attack(trial, *attack, offered, seen, crew, scratch, say) for attack in trial.attacks()]
+    attacks = []
+    for entry, withheld in trial.attacks():
+        wanted = ATTACKS[entry.name].wants() - withheld
+        grants = {capability: offer for capability, offer in offered.items() if capability in wanted}
+        place = place_of(trial, entry, grants, begin[owners[0]], checkpoints["tail"], kept)
+        attacks.append(_attack(trial, entry, withheld, grants, seen, place, crew, scratch, say))
     crew.ask({**{owner: ("end", {}) for owner in owners}, SERVER: ("end", {})})
     return Played(
         inference,
@@ -104,12 +97,25 @@ def same_input(owners: Sequence[str], repeats: int) -> list[list[int]]:
     return [own[first :: len(own) // repeats] for own in rows.values() for first in range(len(own) // repeats)]
 
 
+def _beginning(trial: Trial, owner: str, head: Path, defense: dict[str, Any], shared: Path) -> dict[str, Any]:
+    """What an owner is told at the start; all that its answers to queries depend on."""
+    return {
+        "model": trial.scenario.model.name,
+        "head": str(head),
+        "images": str(shared / f"{owner}.safetensors"),
+        "defense": defense,
+        "query_budget": trial.scenario.threat_model.query_budget,
+        "seed": seed_for(trial.scenario.seed, trial.cut, trial.defense.label, owner),
+    }
+
+
 def _attack(
     trial: Trial,
     entry: Named,
     withheld: frozenset[Capability],
-    offered: dict[str, Any],
+    grants: dict[str, Any],
     seen: list[list[int]],
+    kept: Path | None,
     crew: Crew,
     scratch: Path,
     say: Callable[[str, float], None],
@@ -118,17 +124,15 @@ def _attack(
     say(step, 0.0)
     output = scratch / "reconstructions.safetensors"
     output.unlink(missing_ok=True)
-    cls = ATTACKS[entry.name]
-    grants = {name: offer for name, offer in offered.items() if name in (cls.requires | cls.uses) - withheld}
-    linked = Capability.REPEATS in grants
     arguments = {
         "attack": entry.name,
         "settings": entry.settings,
         "grants": grants,
-        "seen": seen if linked else [each[:1] for each in seen],
+        "seen": seen if Capability.REPEATS in grants else [each[:1] for each in seen],
         "seed": seed_for(trial.scenario.seed, "attacker"),
         "threads": trial.scenario.threads,
         "output": str(output),
+        "kept": str(kept.resolve()) if kept else None,
     }
     command = {SERVER: ("attack", arguments)}
     answer = crew.ask(command, report=lambda name, fraction: say(step, fraction))[SERVER]

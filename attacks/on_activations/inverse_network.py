@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from attacks.attack import ActivationAttack, AttackRefused, AttackSettings
-from attacks.decoders import Capacity, Pairs, Training, best_decoder
+from attacks.decoders import Capacity, Fitted, Pairs, Training, best_decoder
 from attacks.knowledge import Capability, Knowledge
 from attacks.sightings import average
+from split_models.input_decoder import InputDecoder
 
 FRESH_ANSWERS = 8
 """How often a random defense is asked about one image, as far as the budget allows, so that epochs differ."""
@@ -63,6 +64,16 @@ class InverseNetwork(ActivationAttack):
             answers_per_image=answers.shape[1],
             averaged=self._averaged,
         )
+
+    def _learnt(self) -> dict[str, Tensor]:
+        return self._decoder.decoder.state_dict()
+
+    def _resume(self, knowledge: Knowledge, tensors: dict[str, Tensor]) -> None:
+        spec, notes = knowledge.activation_spec, self.notes
+        decoder = InputDecoder(spec, knowledge.input_spec, self.settings.width, notes["capacity"])
+        decoder.load_state_dict(tensors)
+        self._decoder = Fitted(decoder.eval(), notes["validation_mse"], notes["capacity"], notes["starts"])
+        self._averaged = notes["averaged"]
 
     def _inputs(self, knowledge: Knowledge, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The images to learn from and to validate on, at most the budget together, a fifth of it for validation."""
