@@ -39,6 +39,7 @@ class Chain(Defense):
         self.random = any(part.random for part in parts)
         self.trains = any(part.trains for part in parts)
         self.in_training = any(part.in_training for part in parts)
+        self.uses_labels = any(part.uses_labels for part in parts)
         self.per_sample_gradients = bool(alone)
 
     @property

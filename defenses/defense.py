@@ -19,7 +19,8 @@ class DefenseError(ValueError):
 
 
 def checked_like(defense: str, given: Tensor, protected: Tensor) -> Tensor:
-    """What a defense made of a tensor, checked to have its shape and dtype, and finite values only.
+    """What a defense made of a tensor, checked to have its shape and dtype, and finite values only; what it left as it
+    was is not looked at.
 
     Raises:
         DefenseError: it has not; the message names the defense.
@@ -29,9 +30,14 @@ def checked_like(defense: str, given: Tensor, protected: Tensor) -> Tensor:
             f"{defense}: expected {tuple(given.shape)} {given.dtype} back, "
             f"got {tuple(protected.shape)} {protected.dtype}; a defense keeps both"
         )
-    if not torch.isfinite(protected).all():
+    # Looking at every value takes longer than many defenses; their sum tells, unless it is too large itself.
+    if protected is not given and not _is_finite(protected.detach().sum()) and not _is_finite(protected):
         raise DefenseError(f"{defense}: its strength drives values out of {given.dtype}; lower it")
     return protected
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Defense(nn.Module, ABC):
     random: bool = False  # does it draw anew for every message? then an attacker may average
     trains: bool = False  # does it shape the network while that is trained?
     in_training: bool = False  # does it also act on the inputs and activations of training batches?
+    uses_labels: bool = False  # does what it does in training depend on labels?
     per_sample_gradients: bool = False  # does it need each sample's gradient in training by itself?
 
     def __init__(self) -> None:

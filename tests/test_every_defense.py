@@ -365,6 +365,22 @@ def test_strength_beyond_the_dtype_is_an_error_not_a_nan(name: str) -> None:
         make_defense(name, {CASES[name].strength: 3e38}).protect(activations(64, 64), generator())
 
 
+def test_values_that_are_not_finite_are_caught_and_large_ones_are_not() -> None:
+    class Spoiling(Defense):
+        name = "spoiling"
+
+        def _protect(self, activations: Tensor, generator: torch.Generator) -> Tensor:
+            return torch.cat([activations[:-1], torch.tensor(self.last).expand(1, 2)])
+
+    spoiling = Spoiling()
+    for last in ([math.nan, 0.0], [math.inf, 0.0], [math.inf, -math.inf]):
+        spoiling.last = last
+        with pytest.raises(DefenseError, match="spoiling: its strength"):
+            spoiling.protect(activations(3, 2), generator())
+    spoiling.last = [3e38, 3e38]
+    assert spoiling.protect(activations(3, 2), generator()).sum() == math.inf
+
+
 def test_a_defense_that_changes_the_shape_is_caught() -> None:
     class Halving(Defense):
         name = "halving"
