@@ -274,7 +274,9 @@ def check_against_data(scenario: Scenario, input_spec: TensorSpec, classes: int)
         activation = output_spec(parts.head, input_spec)
         for entry in scenario.defenses:
             try:
-                make_defense(entry.name, entry.settings).attach(input_spec, activation)
+                defense = make_defense(entry.name, entry.settings)
+                defense.attach(input_spec, activation)
+                defense.check_head(parts.head)
             except DefenseError as error:
                 raise ScenarioError(f"{entry.label} at {cut}: {error}") from error
 
