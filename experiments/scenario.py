@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attacks import ATTACKS, make_attack
+from attacks import make_attack
 from attacks.knowledge import Capability
 from defenses import DefenseError, make_defense
 from experiments.mistakes import in_words
@@ -166,16 +166,6 @@ class Trial(Strict):
                 "defense": self.defense.model_dump(mode="json"),
             }
         )
-
-    def attacks(self) -> Iterator[tuple[Named, frozenset[Capability]]]:
-        """Every attack with what is withheld from it: who uses knowledge of an acting defense also runs without it."""
-        threat_model, defense = self.scenario.threat_model, make_defense(self.defense.name, self.defense.settings)
-        acts = defense.on_wire or defense.on_inputs
-        both = threat_model.unaware_too and acts and Capability.DEFENSE in threat_model.grants
-        for entry in self.scenario.attacks:
-            yield entry, frozenset()
-            if both and Capability.DEFENSE in ATTACKS[entry.name].uses:
-                yield entry, frozenset({Capability.DEFENSE})
 
     @property
     def label(self) -> str:

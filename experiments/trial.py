@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attacks import ATTACKS
 from attacks.knowledge import Capability
+from defenses import make_defense
 from experiments.crew import SERVER, Crew
 from experiments.keeping import place_of
 from experiments.scenario import Named, Trial
@@ -72,7 +73,7 @@ def play(
     address, auxiliary = begun[owners[0]]["query_address"], scratch.parent / "auxiliary.safetensors"
     offered = _grants(trial, checkpoints["head"], defense, address, auxiliary)
     attacks = []
-    for entry, withheld in trial.attacks():
+    for entry, withheld in both_ways(trial):
         wanted = ATTACKS[entry.name].wants() - withheld
         grants = {capability: offer for capability, offer in offered.items() if capability in wanted}
         place = place_of(trial, entry, grants, begin[owners[0]], checkpoints["tail"], kept)
@@ -84,6 +85,17 @@ def play(
         on_wire[first],
         [(owner, request, row) for owner, request, row in map(rows.__getitem__, first)],
     )
+
+
+def both_ways(trial: Trial) -> Iterator[tuple[Named, frozenset[Capability]]]:
+    """Every attack with what is withheld from it: who uses knowledge of a defense that acts also runs without it."""
+    threat_model, defense = trial.scenario.threat_model, make_defense(trial.defense.name, trial.defense.settings)
+    acts = defense.on_wire or defense.on_inputs
+    unaware_too = threat_model.unaware_too and acts and Capability.DEFENSE in threat_model.grants
+    for entry in trial.scenario.attacks:
+        yield entry, frozenset()
+        if unaware_too and Capability.DEFENSE in ATTACKS[entry.name].uses:
+            yield entry, frozenset({Capability.DEFENSE})
 
 
 def same_input(owners: Sequence[str], repeats: int) -> list[list[int]]:
