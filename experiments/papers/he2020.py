@@ -97,8 +97,8 @@ class He2020(Paper):
     def notes(self, plan: Plan) -> list[str]:
         return [
             "LeNet is trained for 8 epochs with a cosine schedule instead of 50; it reaches the published accuracy",
-            "noise on inputs is half as strong as its number says, because theirs is added to images from −1 to 1 and ours "
-            "to images from 0 to 1; dropout on inputs leaves black pixels where theirs leaves grey ones",
+            "noise on inputs is half as strong as its number says, because theirs is added to images from −1 to 1 and "
+            "ours to images from 0 to 1; dropout on inputs leaves black pixels where theirs leaves grey ones",
             "100 victims instead of 10; SSIM with data_range 1; accuracy on 9,000 test images that no attacker holds",
             "the white box is the project's own, which chooses its λ on validation images and inverts further than "
             "theirs: without a defense it is far above the published 10.31 dB, so levels differ and shapes compare",
