@@ -21,6 +21,7 @@ from parties.tuning import tune_process
 CONTENDERS = {
     "raw TCP": "raw_tcp.RawTcp",
     "unary protobuf": "unary.UnaryProtobuf",
+    "bare gRPC stream": "bare_stream.BareStream",
     "ours": "ours.Ours",
     "pyzmq": "zmq_pair.ZeroMq",
     "torch rpc": "torch_rpc.TorchRpc",
