@@ -37,8 +37,12 @@ class BareStream(Contender):
     def connect(self, address: str, setting: Setting) -> None:
         self._payload = memoryview(bytearray(setting.size))
         self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        channel = grpc.insecure_channel(address, client_options(Limits()))
-        self._replies = channel.stream_stream(METHOD)(self._pieces())
+        self._channel = grpc.insecure_channel(address, client_options(Limits()))
+        self._replies = self._channel.stream_stream(METHOD)(self._pieces())
+
+    def disconnect(self) -> None:
+        self._requests.put(False)
+        self._channel.close()
 
     def _pieces(self) -> Iterator[bytes]:
         while self._requests.get():

@@ -52,13 +52,16 @@ def compare(size: int, rounds: int, turn_s: float, certificates: str, rows: Sequ
     A turn takes about `turn_s` seconds; the figure is the median over all turns on all connections.
     """
     samples: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for _ in range(CONNECTIONS):
-        with ExitStack() as stack:
-            wanted = {row: what for row, what in contenders(size, certificates).items() if row in rows}
-            pairs = {row: Pair(*what) for row, what in wanted.items()}  # their servers start side by side
-            for pair in pairs.values():
-                stack.enter_context(pair)
-            counts = {row: _turn(pair, turn_s) for row, pair in pairs.items()}
+    with ExitStack() as stack:
+        wanted = {row: what for row, what in contenders(size, certificates).items() if row in rows}
+        pairs = {row: Pair(*what) for row, what in wanted.items()}  # their servers start side by side
+        for pair in pairs.values():
+            stack.enter_context(pair)
+        counts = {row: _turn(pair, turn_s) for row, pair in pairs.items()}
+        for connection in range(CONNECTIONS):
+            for pair in pairs.values() if connection else ():
+                pair.reconnect()
+                pair.exchange(WARM_UP)
             for _ in range(rounds):
                 for row, pair in pairs.items():
                     for in_flight in IN_FLIGHT:

@@ -35,7 +35,7 @@ class Worker:
             raise RuntimeError("a worker of the benchmark ended; see its message above")
         return line.strip()
 
-    def ask(self, do: str, **arguments: int) -> Any:
+    def ask(self, do: str, **arguments: Any) -> Any:
         """What the process answers to one command."""
         if self.said and self._process.stdin is not None:
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
@@ -61,6 +61,10 @@ class Pair:
         """Seconds a request."""
         seconds: list[float] = self.owner.ask("exchange", count=count, in_flight=in_flight)
         return seconds
+
+    def reconnect(self) -> None:
+        """Go on over another connection."""
+        self.owner.ask("reconnect", address=self.server.said, setting=asdict(self.setting))
 
     def peak_copies(self, count: int) -> tuple[float, float]:
         """By how many payloads the memory of both ends peaks above rest: (asking, serving)."""

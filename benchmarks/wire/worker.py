@@ -77,6 +77,10 @@ def answer(contender: Contender, asked: dict[str, Any]) -> Any:
     """One command's result."""
     if asked["do"] == "exchange":
         return measure(contender, asked["count"], asked["in_flight"])
+    if asked["do"] == "reconnect":
+        contender.disconnect()
+        contender.connect(asked["address"], Setting(**asked["setting"]))
+        return None
     if asked["do"] == "computed":
         return contender.computed_s()
     return forget_peak() if asked["do"] == "forget peak" else resident_bytes("VmHWM")
