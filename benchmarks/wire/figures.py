@@ -17,7 +17,7 @@ def figures_of(record: Record) -> str:
     found = record["circumstances"]
     about = (
         f"CPython {found['python']}, grpcio {found['grpcio']}, torch {found['torch']}, {found['cores']} cores, "
-        f"TCP's congestion control {found['tcp']}; times raw TCP."
+        f"TCP's congestion control {found.get('tcp', 'unknown')}; times raw TCP."
     )
     tables = [_ratios(record["compare"], in_flight) for in_flight in IN_FLIGHT]
     return "\n\n".join([about, *tables, _steps(record["steps"]), _rest(record)])
