@@ -87,7 +87,8 @@ class Critic(nn.Module):
         super().__init__()
         channels, width = activation.shape[0], CRITIC_WIDTH
         if len(activation.shape) == 3:
-            layers = [nn.Conv2d(channels, width, 3), nn.LeakyReLU(0.2), nn.Conv2d(width, width, 3), nn.LeakyReLU(0.2)]
+            layers = [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.2)]
             self.layers = nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
         else:
             layers = [nn.Flatten(), nn.Linear(activation.elements, 2 * width), nn.LeakyReLU(0.2)]
