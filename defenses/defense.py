@@ -68,9 +68,9 @@ class Defense(nn.Module, ABC):
     """Acts in the owner's process, in training and in evaluation alike.
 
     A subclass names itself, lists its settings as keyword arguments of `__init__`, and writes what it needs of the
-    hooks, from first to last: `attach` (it learns where it is), `around_training` and `training_loss` (while the
-    network is trained), `fit` (afterwards), `_protect_inputs` and `_protect` (on every message). Its parameters join
-    the owner's optimiser; parameters and buffers are its state, which travels in a file beside the head.
+    hooks, from first to last: `attach` and `check_head` (it learns where it is), `around_training` and `training_loss`
+    (while the network is trained), `fit` (afterwards), `_protect_inputs` and `_protect` (on every message). Its
+    parameters join the owner's optimiser; parameters and buffers are its state, in a file that travels beside the head.
     """
 
     name: ClassVar[str]
@@ -97,6 +97,14 @@ class Defense(nn.Module, ABC):
 
         Raises:
             DefenseError: it does not fit this cut.
+        """
+        return
+
+    def check_head(self, head: nn.Module) -> None:
+        """Look at the head before anything is trained; every head will do by default.
+
+        Raises:
+            DefenseError: it cannot protect this one.
         """
         return
 

@@ -13,6 +13,7 @@ from experiments.papers.he2020 import He2020
 from experiments.papers.paper import Paper, PaperError
 from experiments.papers.shredder2020 import Shredder2020
 from experiments.papers.titcombe2021 import Titcombe2021
+from experiments.papers.yang2020 import Yang2020
 from experiments.papers.zhang2020 import Zhang2020
 
 PAPERS: dict[str, type[Paper]] = {
@@ -25,6 +26,7 @@ PAPERS: dict[str, type[Paper]] = {
         He2020,
         Shredder2020,
         Titcombe2021,
+        Yang2020,
         Zhang2020,
     )
 }

@@ -56,14 +56,11 @@ class Stage:
         running = make_attack(attack, dict(settings))
         running.progress = lambda fraction: place.report((1 + fraction) / 2)
         learnt, validation = (self.prepared.parts[name] for name in ("auxiliary", "validation"))
-        queries, copy, own = (generator_for(self.seed, attack, p) for p in ("queries", "copy of the defense", "attack"))
+        queries, own = (generator_for(self.seed, attack, purpose) for purpose in ("queries", "attack"))
         knowledge = dataclasses.replace(
             everything(self.target, self.cut, learnt, validation),
             query=as_sent(self.target.cut(self.cut).head, guard, queries),
-            defense=KnownDefense(
-                protect_inputs=lambda inputs: guard.protect_inputs(inputs, copy),
-                protect=lambda activations: guard.protect(activations, copy),
-            ),
+            defense=KnownDefense(guard.protect_inputs, guard.protect),
         )
         running.prepare(granted(knowledge, ATTACKS[attack]), own)
         return running.reconstruct(Observation(seen))

@@ -162,7 +162,9 @@ def boundary_of(scenario: TrainingScenario, whole: TensorSpec, classes: int) -> 
     try:
         parts = split(build(scenario.model.name, inputs, classes), scenario.cuts)
         activation = output_spec(parts.head, inputs)
-        make_defense(scenario.defense.name, scenario.defense.settings).attach(inputs, activation)
+        defense = make_defense(scenario.defense.name, scenario.defense.settings)
+        defense.attach(inputs, activation)
+        defense.check_head(parts.head)
     except (SplitError, ValueError) as error:
         raise ScenarioError(str(error)) from error
     if scenario.protocol_class.meets:
