@@ -16,7 +16,7 @@ from rich.table import Table
 
 from experiments.commands.cuts import ModelName, Repeats, Threads, made
 from experiments.planner import Link, Option, Wishes, evidence, options, read_evidence
-from experiments.report.plan_page import write_plan
+from experiments.report.plan_page import conclusion, peeks, write_plan
 from experiments.roles import torch_threads
 from split_models.tensor_spec import TensorSpec
 
@@ -69,15 +69,16 @@ def plan(
             repeats=repeats,
             report=lambda done: bars.update(bar, completed=done),
         )
-    page = write_plan(out or records / "plan.html", model, dataset["name"], answers, link, wishes, measure.value)
-    good = [answer for answer in answers if not answer.misses]
+    pictures = peeks(records, found, answers)
+    path, name = out or records / "plan.html", dataset["name"]
+    page = write_plan(path, model, name, answers, link, wishes, measure.value, pictures)
     if as_json:
         typer.echo(json.dumps([_fields(answer) for answer in answers]))
     else:
         console.print(_table(answers, measure))
-        console.print(_conclusion(good), highlight=False)
+        console.print(conclusion(answers), soft_wrap=True, highlight=False, markup=False)
         console.print(f"plot: {page}", soft_wrap=True, highlight=False, markup=False)
-    if not good:
+    if all(answer.misses for answer in answers):
         raise typer.Exit(1)
 
 
@@ -123,12 +124,3 @@ def _table(answers: list[Option], measure: Measured) -> Table:
             style="" if not option.misses else "dim",
         )
     return table
-
-
-def _conclusion(good: list[Option]) -> str:
-    if not good:
-        return "[yellow]nothing satisfies every wish[/]; relax one, or run scenarios with other cuts and defenses"
-    best = min(
-        good, key=lambda option: option.evidence.leakage if option.evidence.leakage is not None else float("inf")
-    )
-    return f"{len(good)} satisfy every wish; least leaks from [bold]{escape(best.label)}[/]"

@@ -65,7 +65,7 @@ def comparisons(records: Sequence[Record]) -> list[Compared]:
             cut,
             one,
             other,
-            f"{found.difference.mean:+.2f} {interval('ssim', found.difference)}",
+            f"{found.difference.mean:+.2f} {interval('ssim', found.difference)}".replace("-", "\u2212"),
             "< 0.001" if p < 0.001 else f"{p:.3f}",
             found.seeds,
             "leaks less" if p < 0.05 and found.difference.mean < 0 else "leaks more" if p < 0.05 else "undecided",
