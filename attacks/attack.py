@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from attacks.knowledge import FIELDS, Capability, Knowledge, Observation
+from attacks.sightings import average
 
 
 class AttackRefused(Exception):
@@ -40,12 +41,14 @@ class Learnt:
 class ActivationAttack(ABC):
     """Runs in the untrusted party. A subclass writes `_prepare` (optional) and `_reconstruct`.
 
-    `requires` must be granted, `uses` is handed over when it is; nothing else reaches the attack.
+    `requires` must be granted, `uses` is handed over when it is; nothing else reaches the attack. Of an input that was
+    sent repeatedly, `_reconstruct` gets the average of what was seen; an attack that makes more of it writes
+    `_reconstruct_repeated`.
     """
 
     name: ClassVar[str]
     requires: ClassVar[frozenset[Capability]]
-    uses: ClassVar[frozenset[Capability]] = frozenset()
+    uses: ClassVar[frozenset[Capability]] = frozenset({Capability.REPEATS})
     victims_apart: ClassVar[bool] = True  # is a victim's result the same whoever else is in the batch?
     Settings: ClassVar[type[AttackSettings]] = AttackSettings
 
@@ -96,8 +99,12 @@ class ActivationAttack(ABC):
         """
         if self._knowledge is None:
             raise RuntimeError(f"{self.name}: call prepare() before reconstruct()")
+        sightings = observation.activations[:, None]
+        if self._knowledge.repeats is not None and observation.repeated is not None:
+            sightings = observation.repeated
         self._knowledge.activation_spec.check(observation.activations, "observed activations")
-        images = self._reconstruct(self._knowledge, observation.activations, self._generator).detach()
+        self._knowledge.activation_spec.check(sightings.flatten(0, 1), "repeatedly observed activations")
+        images = self._reconstruct_repeated(self._knowledge, sightings, self._generator).detach()
         spec = self._knowledge.input_spec
         low, high = (0.0 if spec.low is None else spec.low), (1.0 if spec.high is None else spec.high)
         # An attacker with broken numbers still has to answer; the middle of the range is what it knows then.
@@ -105,6 +112,10 @@ class ActivationAttack(ABC):
 
     def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
         return None
+
+    def _reconstruct_repeated(self, knowledge: Knowledge, sightings: Tensor, generator: torch.Generator) -> Tensor:
+        """Reconstruct (N, C, H, W) from all that was seen of each input: (N, repeats, *shape)."""
+        return self._reconstruct(knowledge, average(sightings), generator)
 
     def _learnt(self) -> dict[str, Tensor] | None:
         """All that `_prepare` leaves behind, but for the notes: trials that know the same share it."""
