@@ -19,7 +19,7 @@ from split_models.checkpoints import write_atomically
 
 REPORT = "report.html"
 
-FEW = 6
+FEW = 4
 """Trials up to which every one is told in words; those of larger studies are folded away."""
 
 

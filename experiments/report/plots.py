@@ -51,9 +51,10 @@ class Plot:
 
     @property
     def begins_with(self) -> int:
-        """The mark whose card is shown before any is pointed at, from 1: in the middle of the front, else the first."""
-        front = [number for number, point in enumerate(self.points, start=1) if point.front]
-        return front[len(front) // 2] if front else 1
+        """The mark whose card is shown before any is pointed at, from 1: in the middle of the front, or of all."""
+        every = range(1, len(self.points) + 1)
+        telling = [number for number in every if self.points[number - 1].front] or list(every)
+        return telling[len(telling) // 2] if telling else 0
 
     @property
     def height(self) -> int:
