@@ -20,7 +20,9 @@ def figures_of(record: Record) -> str:
         f"TCP's congestion control {found.get('tcp', 'unknown')}; times raw TCP."
     )
     tables = [_ratios(record["compare"], in_flight) for in_flight in IN_FLIGHT]
-    return "\n\n".join([about, *tables, _steps(record["steps"]), _rest(record)])
+    tables += [_steps(record["steps"])] if "steps" in record else []
+    tables += [_rest(record)] if "owners" in record else []
+    return "\n\n".join([about, *tables])
 
 
 def _ratios(results: list[Record], in_flight: int) -> str:
