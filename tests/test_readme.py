@@ -21,15 +21,25 @@ ATTACKS = ("regularized_inversion", "inverse_network", "shadow_model")
 
 def _rows() -> list[str]:
     folders = re.findall(r"<!-- records: (\S+) -->", README)
-    assert len(folders) == 3
-    rows = []
-    for path in [path for folder in folders for path in sorted((ROOT / folder).glob("*.json"))]:
-        record = read_record(path)
-        outcomes = {outcome.name: outcome.leakage for outcome in record.attacks if not outcome.withheld}
-        floors = [record.floors["mean_image"], record.floors["nearest_auxiliary"]]
-        cells = [_cell(leakage) for leakage in (*(outcomes[name] for name in ATTACKS), *floors)]
-        rows.append(f"| {' | '.join([record.cut, _defense(record), *cells])} |")
-    return rows
+    assert folders
+    return [row for folder in folders for row in table_rows(ROOT / folder)]
+
+
+def table_rows(folder: Path) -> list[str]:
+    """The rows of README's table of a run: a trial each, then the floors, which are the same for all of them."""
+    records = [read_record(path) for path in sorted(folder.glob("*.json"))]
+    floors = {name: [_cell(records[0].floors[name]), "", "", ""] for name in ("mean_image", "nearest_auxiliary")}
+    return [
+        *(f"| {record.cut} | {_defense(record)} | {' | '.join(_cells(record))} |" for record in records),
+        *(f"| | floor: {name.replace('_', ' ')} | {' | '.join(cells)} |" for name, cells in floors.items()),
+    ]
+
+
+def _cells(record: Record) -> list[str]:
+    aware = {outcome.name: outcome.leakage for outcome in record.attacks if not outcome.withheld}
+    unaware = {outcome.name: outcome.leakage for outcome in record.attacks if outcome.withheld}
+    white_box, *others = (_cell(aware[name]) for name in ATTACKS)
+    return [white_box, _cell(unaware[ATTACKS[0]]) if ATTACKS[0] in unaware else "", *others]
 
 
 def _defense(record: Record) -> str:
