@@ -204,15 +204,28 @@ def _hold(plan: Plan, seed: int, place: Workplace) -> _Held:
     raw = load(plan.dataset, place.data_dir)
     ten = _first_of_each_class(raw)
     parts, _ = partition(raw, scenario.data.sizes, seed_for(seed, "partition"))
-    target = cached_target(
-        scenario, parts["train"], raw.input_spec, len(raw.classes), place.folder, lambda part: place.report(part / 2)
-    )
+    with _quickly(plan):
+        target = cached_target(
+            scenario,
+            parts["train"],
+            raw.input_spec,
+            len(raw.classes),
+            place.folder,
+            lambda part: place.report(part / 2),
+        )
     # An attacker who chose by one of the ten would have seen a victim.
     unseen = (parts["validation"].images.flatten(1)[:, None] != ten.flatten(1)).any(2).all(1)
     parts["validation"] = parts["validation"][unseen]
     held_out = parts["test"]
     reached = accuracy(target.network, held_out.images, held_out.labels)
     return _Held(target, reached, torch.cat([ten, parts["victims"].images]), parts)
+
+
+def _quickly(plan: Plan, allowed: bool = True) -> torch.autocast:
+    """Multiply in bfloat16, which halves the time of six convolutions; weights and losses stay in float32."""
+    # With its cache, autocast would go on using the weights of the first training step.
+    wanted = allowed and plan.dataset == "cifar10"
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=wanted, cache_enabled=False)
 
 
 def _first_of_each_class(raw: RawData) -> Tensor:
@@ -225,7 +238,7 @@ def _first_of_each_class(raw: RawData) -> Tensor:
 def _sizes(plan: Plan) -> dict[str, int]:
     if plan.quick:
         return {"train": 500, "auxiliary": 60, "validation": 20, "victims": 4, "test": 200}
-    learnt_from = {"mnist": {"train": 50_000, "auxiliary": 5000}, "cifar10": {"train": 25_000, "auxiliary": 4000}}
+    learnt_from = {"mnist": {"train": 50_000, "auxiliary": 5000}, "cifar10": {"train": 20_000, "auxiliary": 4000}}
     return {**learnt_from[plan.dataset], "validation": 200, "victims": 100, "test": 9000}
 
 
