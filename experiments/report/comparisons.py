@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from experiments.record import Record
 from experiments.report.plots import family
-from experiments.report.pooling import alike, pooled
-from experiments.report.tables import by_cut
-from experiments.report.wording import interval, value, worst_case
-from experiments.statistics import Comparison, compare, holm, hypervolume
+from experiments.report.pooling import alike, measured, pooled
+from experiments.report.wording import NOTHING, interval, value
+from experiments.statistics import (
+    Column,
+    Comparison,
+    Summary,
+    compare,
+    cross_fitted,
+    holm,
+    hypervolume,
+    largest,
+    over_seeds,
+)
 
 DROPS = (0.01, 0.03, 0.05)
 """Accuracy, as fractions, that a defense may cost where defenses are compared at equal cost."""
@@ -46,9 +55,10 @@ class Worth:
 def comparisons(records: Sequence[Record]) -> list[Compared]:
     """Every defense against none at its cut; with one defense each cut against the one before it; Holm over all.
 
-    Both sides are attacked by whatever attack leaks most on average, which may be another on either side.
+    Each side is attacked by what leaks most there, which may be another attack on either side, and is chosen on other
+    seeds (with one seed: other victims) than it is judged by.
     """
-    questions = [(cut, one, other, found) for cut, one, other, pair in _pairs(records) if (found := _asked(*pair))]
+    questions = [(cut, one, other, found) for cut, one, other, *sides in _pairs(records) if (found := _asked(*sides))]
     corrected = holm([found.p for *_, found in questions])
     return [
         Compared(
@@ -65,70 +75,89 @@ def comparisons(records: Sequence[Record]) -> list[Compared]:
 
 
 def worths(records: Sequence[Record]) -> list[Worth]:
-    """Every defense that was measured beside none at the same cut; `records` are pooled."""
-    found = []
-    for cut, members in by_cut(records).items():
-        families: dict[str, list[Record]] = {}
-        for record in members:
-            if worst_case(record):
-                families.setdefault(family(record.defense), []).append(record)
-        if len(families) < 2:
-            continue
-        chance = (1.0 / members[0].dataset.get("classes", 2), 1.0)
-        for name, group in families.items():
-            points = [(record.utility.accuracy_defended, _leak(record)) for record in group]
-            at = []
-            for drop in DROPS:
-                # A drop of a thousandth more is rounding of a test part, not a price.
-                affordable = [_leak(record) for record in group if record.utility.drop <= drop + 1e-3]
-                at.append(value("ssim", min(affordable)) if affordable else "–")
-            found.append(Worth(cut, name, len(group), at, f"{hypervolume(points, chance):.3f}"))
-    return found
+    """Every defense that was measured beside none at the same cut.
+
+    Which strength leaves least to its strongest attacker is chosen as attacks are: on other seeds or victims.
+    """
+    cuts: dict[str, dict[str, list[Strength]]] = {}
+    for whole, members in zip(pooled(records), alike(records), strict=True):
+        if columns := measured(members):
+            strength = Strength(whole, [int(record.scenario["seed"]) for record in members], columns)
+            cuts.setdefault(whole.cut, {}).setdefault(family(whole.defense), []).append(strength)
+    return [
+        _worth(cut, name, strengths)
+        for cut, families in cuts.items()
+        if len(families) > 1
+        for name, strengths in families.items()
+    ]
 
 
-def _leak(record: Record) -> float:
-    worst = worst_case(record)
-    assert worst and worst.leakage
-    return worst.leakage.ssim.mean
+@dataclass(frozen=True)
+class Strength:
+    """One strength of a defense: its pooled record, and attack → for each of its seeds one SSIM a victim."""
+
+    record: Record
+    seeds: list[int]
+    columns: dict[str, list[Column]]
 
 
-Pair = tuple[tuple[Record, list[Record]], tuple[Record, list[Record]]]
+def _worth(cut: str, name: str, strengths: list[Strength]) -> Worth:
+    leaks = [float(np.mean([c.mean() for c in cross_fitted(one.columns).columns])) for one in strengths]
+    points = [(one.record.utility.accuracy_defended, leak) for one, leak in zip(strengths, leaks, strict=True)]
+    chance = (1.0 / strengths[0].record.dataset.get("classes", 2), 1.0)
+    # A drop of a thousandth more is rounding of a test part, not a price.
+    affordable = ([one for one in strengths if one.record.utility.drop <= drop + 1e-3] for drop in DROPS)
+    at = [
+        f"{value('ssim', least.mean)} {interval('ssim', least)}" if (least := _least(some)) else NOTHING
+        for some in affordable
+    ]
+    return Worth(cut, name, len(strengths), at, f"{hypervolume(points, chance):.3f}")
 
 
-def _pairs(records: Sequence[Record]) -> Iterator[tuple[str, str, str, Pair]]:
-    """Pooled records with their members, two by two as they are compared."""
+def _least(strengths: Sequence[Strength]) -> Summary | None:
+    """What the strongest attacker reaches against the strength that leaves it least; over the seeds that all have."""
+    seeds = [seed for seed in strengths[0].seeds if all(seed in one.seeds for one in strengths)] if strengths else []
+    if not seeds:
+        return None
+    options = {
+        (number, attack): [columns[one.seeds.index(seed)] for seed in seeds]
+        for number, one in enumerate(strengths)
+        for attack, columns in one.columns.items()
+    }
+    return over_seeds(cross_fitted(options, _least_to_the_strongest).columns)
+
+
+def _least_to_the_strongest(means: Mapping[tuple[int, str], float]) -> tuple[int, str]:
+    """Of each strength's strongest attack, with their numbers, the one with the smallest mean."""
+    numbers = dict.fromkeys(number for number, _ in means)
+    strongest = [largest({option: means[option] for option in means if option[0] == number}) for number in numbers]
+    return min(strongest, key=lambda option: means[option])
+
+
+def _pairs(records: Sequence[Record]) -> Iterator[tuple[str, str, str, list[Record], list[Record]]]:
+    """Cut, what is compared with what, and the records of both sides."""
     both = list(zip(pooled(records), alike(records), strict=True))
-    bare = {one.cut: (one, members) for one, members in both if one.defense == "none"}
+    bare = {one.cut: members for one, members in both if one.defense == "none"}
     if len({one.defense for one, _ in both}) == 1:
-        for before, here in itertools.pairwise(both):
-            if before[0].scenario.get("data") == here[0].scenario.get("data"):  # else victims are others
-                yield here[0].defense, here[0].cut, before[0].cut, (here, before)
+        for (before, those), (here, these) in itertools.pairwise(both):
+            if before.scenario.get("data") == here.scenario.get("data"):  # else victims are others
+                yield here.defense, here.cut, before.cut, these, those
         return
     for one, members in both:
         if one.defense != "none" and one.cut in bare:
-            yield one.cut, one.defense, "no defense", ((one, members), bare[one.cut])
+            yield one.cut, one.defense, "no defense", members, bare[one.cut]
 
 
-def _asked(one: tuple[Record, list[Record]], other: tuple[Record, list[Record]]) -> Comparison | None:
-    """The comparison over the seeds and victims that both sides have; None where an attack is missing."""
-    columns = [_by_seed(*side) for side in (one, other)]
-    seeds = [seed for seed in columns[0] if seed in columns[1]]
-    pairs = []
-    for seed in seeds:
-        ours, theirs = columns[0][seed], columns[1][seed]
-        victims = [victim for victim in ours if victim in theirs]
-        if victims:
-            pairs.append((np.array([ours[v] for v in victims]), np.array([theirs[v] for v in victims])))
-    return compare([a for a, _ in pairs], [b for _, b in pairs]) if pairs else None
+def _asked(one: Sequence[Record], other: Sequence[Record]) -> Comparison | None:
+    """The comparison over the seeds and victims that both sides have; None where no attack ran on all of them."""
+    ours, theirs = ({int(record.scenario["seed"]): record for record in side} for side in (one, other))
+    seeds = [seed for seed in ours if seed in theirs]
+    victims = [sorted(_numbers(ours[seed]) & _numbers(theirs[seed])) for seed in seeds]
+    if not all(victims):
+        return None
+    sides = [measured([side[seed] for seed in seeds], victims=victims) for side in (ours, theirs) if seeds]
+    return compare(*(cross_fitted(side).columns for side in sides)) if sides and all(sides) else None
 
 
-def _by_seed(whole: Record, members: list[Record]) -> dict[int, dict[int, float]]:
-    """Seed → victim → SSIM under the attack that leaks most over all seeds."""
-    worst = worst_case(whole)
-    found: dict[int, dict[int, float]] = {}
-    for record in members:
-        for attack in record.attacks:
-            if worst and attack.label == worst.label and attack.leakage:
-                victims = [victim.index for victim in record.victims]
-                found[int(record.scenario["seed"])] = dict(zip(victims, attack.leakage.per_victim["ssim"], strict=True))
-    return found
+def _numbers(record: Record) -> set[int]:
+    return {victim.index for victim in record.victims}

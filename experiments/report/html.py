@@ -99,7 +99,7 @@ def _over_trials(folder: Path, every: Sequence[Record], records: Sequence[Record
         "depths": plots.keyed(plots.depth_plots(folder, records, pictures), "depth"),
         "tradeoffs": plots.keyed(plots.tradeoff_plots(folder, records, pictures), "tradeoff"),
         "comparisons": comparisons.comparisons(every),
-        "worths": comparisons.worths(records),
+        "worths": comparisons.worths(every),
         "folded": len(records) > FEW,
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.record import AttackOutcome, Leakage, Record, Utility
-from experiments.statistics import over_seeds
+from experiments.statistics import Column, over_seeds
 
 APART = {"name", "description", "seed", "transport", "cuts", "defenses"}
 """What a scenario may say differently about trials that are alike: these fields name trials, or cannot change them."""
@@ -37,6 +37,31 @@ def alike(records: Sequence[Record]) -> list[list[Record]]:
         base = {key: value for key, value in record.scenario.items() if key not in APART}
         groups.setdefault(json.dumps([base, record.cut, record.defense], sort_keys=True), []).append(record)
     return list(groups.values())
+
+
+def measured(
+    group: Sequence[Record], measure: str = "ssim", victims: Sequence[Sequence[int]] | None = None
+) -> dict[str, list[Column]]:
+    """Attack → for each record of a group one value a victim (N,), as statistics take them; attacks that ran in all.
+
+    `victims` says which of each record's are meant, by their numbers; None means all of them, in the order of these.
+    """
+    whose = victims or [sorted(victim.index for victim in record.victims) for record in group]
+    found: dict[str, list[Column]] = {}
+    for label in [attack.label for attack in group[0].attacks]:
+        columns = [_column(record, label, measure) for record in group]
+        if all(columns):
+            found[label] = [np.array([c[i] for i in chosen]) for c, chosen in zip(columns, whose, strict=True)]
+    return found
+
+
+def _column(record: Record, label: str, measure: str) -> dict[int, float]:
+    """Victim → value under an attack; empty where it did not run."""
+    for attack in record.attacks:
+        if attack.label == label and attack.leakage:
+            numbers = [victim.index for victim in record.victims]
+            return dict(zip(numbers, attack.leakage.per_victim[measure], strict=True))
+    return {}
 
 
 def _pooled(group: Sequence[Record], cut: str) -> Record:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from experiments.statistics import compare, holm, hypervolume, over_seeds, pareto_front, summarise
+from experiments.statistics import compare, cross_fitted, holm, hypervolume, over_seeds, pareto_front, summarise
 
 Draw = npt.NDArray[np.float64]
 
@@ -89,6 +89,55 @@ def test_a_comparison_of_equals_and_of_a_constant_gap() -> None:
 def test_other_victims_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="same victims"):
         compare([np.zeros(3)], [np.zeros(4)])
+
+
+def _attacks(rng: np.random.Generator, seeds: int, count: int) -> dict[int, list[Draw]]:
+    """Attacks that are equally strong: every training favours some of them by chance."""
+    return {n: list(_trainings(rng, seeds, 40, between=0.1 * (seeds > 1))) for n in range(count)}
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_the_strongest_of_equals_is_no_stronger_than_they_are(seeds: int) -> None:
+    rng = np.random.default_rng(30 + seeds)
+    picked, fitted = [], []
+    for _ in range(300):
+        attacks = _attacks(rng, seeds, 8)
+        picked.append(max(np.mean([c.mean() for c in columns]) for columns in attacks.values()))
+        fitted.append(np.mean([column.mean() for column in cross_fitted(attacks).columns]))
+    assert np.mean(picked) > 2.05, "the data do flatter whoever picks on the victims it tests"
+    assert abs(np.mean(fitted) - 2.0) < 0.02
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_more_attackers_on_one_side_alone_do_not_fool_a_comparison(seeds: int) -> None:
+    rng = np.random.default_rng(40 + seeds)
+    p_values = []
+    for _ in range(400):
+        one, other = _attacks(rng, seeds, 8), _attacks(rng, seeds, 1)
+        p_values.append(compare(cross_fitted(one).columns, cross_fitted(other).columns).p)
+    assert np.mean(np.array(p_values) < 0.05) <= 0.085
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_attack_that_is_stronger_is_found(seeds: int) -> None:
+    rng = np.random.default_rng(50)
+    attacks = _attacks(rng, seeds, 5)
+    attacks[3] = [column + 2 for column in attacks[3]]
+    found = cross_fitted(attacks)
+    assert set(found.chosen) == {3}
+    assert all((ours == theirs).all() for ours, theirs in zip(found.columns, attacks[3], strict=True))
+
+
+def test_each_part_is_judged_by_what_is_strongest_elsewhere() -> None:
+    found = cross_fitted({"one": [np.array([9.0, 0, 9, 0])], "other": [np.array([1.0, 5, 1, 5])]})
+    assert found.chosen == ["other", "one"]
+    assert list(found.columns[0]) == [1, 0, 1, 0]
+    by_seed = cross_fitted({"one": [np.zeros(2), np.ones(3)], "other": [np.full(2, 0.5), np.full(3, 0.5)]})
+    assert by_seed.chosen == ["one", "other"]
+    with pytest.raises(ValueError, match="same seeds and victims"):
+        cross_fitted({"one": [np.zeros(2)], "other": [np.zeros(3)]})
+    with pytest.raises(ValueError, match="same seeds and victims"):
+        cross_fitted({})
 
 
 def test_holm_against_the_textbook() -> None:
