@@ -1,4 +1,4 @@
-"""The contract of an attack on smashed data: from what was granted and seen to reconstructed inputs."""
+"""The contracts of attacks on smashed data: from what was granted and seen to inputs, or to something about them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Progress = Callable[[float], None]
 """Told, from time to time, which fraction in [0, 1] is done."""
 
 
-class ActivationAttack(ABC):
-    """Runs in the untrusted party. A subclass writes `_prepare` (optional) and `_reconstruct`.
+class Attack(ABC):
+    """Runs in the untrusted party, and first learns what can be learnt: a subclass may write `_prepare`.
 
     `requires` must be granted, `uses` is handed over when it is; nothing else reaches the attack.
     """
@@ -58,6 +58,23 @@ class ActivationAttack(ABC):
         self._knowledge, self._generator = knowledge, generator
         self._prepare(knowledge, generator)
 
+    def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
+        return None
+
+    def _checked(self, observation: Observation) -> Knowledge:
+        """What is known, once it is sure that the observation fits it."""
+        if self._knowledge is None:
+            raise RuntimeError(f"{self.name}: call prepare() before what it is to do with an observation")
+        self._knowledge.activation_spec.check(observation.activations, "observed activations")
+        return self._knowledge
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.settings.model_dump().items())})"
+
+
+class ActivationAttack(Attack):
+    """Rebuilds inputs. A subclass writes `_reconstruct`, and `_prepare` if it learns something beforehand."""
+
     @final
     def reconstruct(self, observation: Observation) -> Tensor:
         """Reconstructions (N, C, H, W), float32, clipped to the input's range, one for each observed activation.
@@ -65,27 +82,19 @@ class ActivationAttack(ABC):
         Raises:
             RuntimeError: `prepare` was not called.
         """
-        if self._knowledge is None:
-            raise RuntimeError(f"{self.name}: call prepare() before reconstruct()")
-        self._knowledge.activation_spec.check(observation.activations, "observed activations")
-        images = self._reconstruct(self._knowledge, observation.activations, self._generator).detach()
-        spec = self._knowledge.input_spec
+        knowledge = self._checked(observation)
+        images = self._reconstruct(knowledge, observation.activations, self._generator).detach()
+        spec = knowledge.input_spec
         low, high = (0.0 if spec.low is None else spec.low), (1.0 if spec.high is None else spec.high)
         # An attacker with broken numbers still has to answer; the middle of the range is what it knows then.
         return images.float().nan_to_num(nan=(low + high) / 2).clamp(low, high)
-
-    def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
-        return None
 
     @abstractmethod
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
         """Reconstruct (N, C, H, W) from activations (N, *shape)."""
 
-    def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.settings.model_dump().items())})"
 
-
-def granted(knowledge: Knowledge, attack: type[ActivationAttack]) -> Knowledge:
+def granted(knowledge: Knowledge, attack: type[Attack]) -> Knowledge:
     """The part of `knowledge` that an attack asks for: an attack that claims to need less gets no more."""
     wanted = attack.requires | attack.uses
     withheld = {field: None for need, field in FIELDS.items() if need not in wanted}

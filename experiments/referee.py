@@ -17,6 +17,7 @@ from defenses.distance_correlation import distance_correlation, unbiased_distanc
 from experiments.metrics.image_similarity import similarity
 from experiments.metrics.mutual_information import mutual_information_bits
 from experiments.provenance import provenance
+from experiments.readings import judged, reading_doubts
 from experiments.record import AttackOutcome, Cost, Dependence, Leakage, Record, Utility, Victim, pictures_path
 from experiments.sanity import defense_doubts, doubts, wire_doubts
 from experiments.scenario import Named, Scenario, Trial
@@ -54,6 +55,7 @@ class Referee:
         victims = self._parts["victims"][order]
         floors = self._floors(victims)
         outcomes = [self._outcome(*attacked, victims) for attacked in played.attacks]
+        readings = [judged(trial, read, victims, self._parts["auxiliary"]) for read in played.readings]
         utility = self._utility(played)
         with torch.no_grad():
             undefended = self._baseline.cut(trial.cut).head(victims.images)
@@ -66,6 +68,7 @@ class Referee:
         warnings = [
             *defense_doubts(trial.defense.label, self._target.defense_notes),
             *wire_doubts(undefended, played.on_wire, trial.defense.label),
+            *reading_doubts(readings),
             *doubts(outcomes, floors, utility, make_defense(trial.defense.name, trial.defense.settings).random),
         ]
         return Record(
@@ -79,6 +82,7 @@ class Referee:
             model_digest=self._target.identity.digest,
             utility=utility,
             attacks=outcomes,
+            readings=readings,
             floors=floors,
             dependence=_dependence(victims.images, played.on_wire),
             cost=self._cost(played),
@@ -191,7 +195,8 @@ def _dependence(images: Tensor, on_wire: Tensor) -> Dependence | None:
 
 def _timing(scenario: Scenario, played: Played, started: float) -> dict[str, float]:
     attacks = {
-        f"attack {scenario.attack_label(entry)}": answer.get("seconds", 0.0) for entry, answer, _ in played.attacks
+        f"attack {scenario.attack_label(entry)}": answer.get("seconds", 0.0)
+        for entry, answer, _ in (*played.attacks, *played.readings)
     }
     wire = max(result["cost"]["seconds"] for result in played.inference.values())
     return {"inference_wire": wire, **attacks, "trial": time.perf_counter() - started}

@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks import ATTACKS, make_attack
+from attacks import make_attack, make_reading
 from attacks.attack import AttackRefused, granted
 from attacks.knowledge import Auxiliary, Capability, Knowledge, KnownDefense, Observation
+from attacks.reading import Reading
+from attacks.readings import READINGS
 from defenses import Defense, put_up
+from experiments.auxiliary import unpacked
 from experiments.transports import Transport
 from parties.compute_server import ComputeServer, SplitPoint
 from parties.data_owner import DataOwner, QueryEndpoint
@@ -134,21 +137,22 @@ class ServerRole:
         threads: int,
         output: str,
     ) -> dict[str, Any]:
-        """Run one attack on the transcript and write its reconstructions to `output`, one a row of `show`.
+        """Run one attack or reading on the transcript and write what it found to `output`, one a row of `show`.
 
         `grants` maps each granted capability to what it consists of.
         """
         start = time.perf_counter()
-        running = make_attack(attack, settings)
+        running = make_reading(attack, settings) if attack in READINGS else make_attack(attack, settings)
         running.progress = self._report
+        seen = Observation(self._transcript.activations)
         with torch_threads(threads):
             try:
-                knowledge = granted(self._knowledge(grants, seed), ATTACKS[attack])
+                knowledge = granted(self._knowledge(grants, seed), type(running))
                 running.prepare(knowledge, generator_for(seed, "attack", attack))
-                images = running.reconstruct(Observation(self._transcript.activations))
+                found = running.read(seen) if isinstance(running, Reading) else running.reconstruct(seen)
             except (AttackRefused, QueryBudgetExhausted) as refusal:
                 return {"refused": str(refusal)}
-        save_tensors(Path(output), {"images": images})
+        save_tensors(Path(output), {"found": found})
         return {"notes": running.notes, "seconds": time.perf_counter() - start}
 
     def end(self) -> dict[str, Any]:
@@ -215,4 +219,4 @@ def load_defense(defense: dict[str, Any], inputs: TensorSpec, activation: Tensor
 
 
 def _auxiliary(path: str | None) -> Auxiliary | None:
-    return None if path is None else Auxiliary(**load_tensors(Path(path))[0])
+    return None if path is None else unpacked(load_tensors(Path(path))[0])

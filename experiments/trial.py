@@ -9,12 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
-from attacks import ATTACKS
+from attacks import on_smashed_data
 from attacks.knowledge import Capability
 from experiments.crew import SERVER, Crew
 from experiments.scenario import Named, Trial
 from split_models.checkpoints import load_tensors
 from split_models.randomness import seed_for
+
+Attacked = tuple[Named, dict[str, Any], Tensor | None]
+"""An entry of the scenario, the server's answer, and what was found, a row an observed activation."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Played:
     """What came out of a trial, before anybody judges it."""
 
     inference: dict[str, dict[str, Any]]  # per owner: predictions by request id, and cost
-    attacks: list[tuple[Named, dict[str, Any], Tensor | None]]  # entry, the server's answer, reconstructions
+    attacks: list[Attacked]  # with reconstructions
+    readings: list[Attacked]  # with how likely each value of the secret is
     on_wire: Tensor  # activations as the server decoded them
     rows: list[tuple[str, int, int]]  # for each row of on_wire: owner, request id, row of that message
 
@@ -71,8 +75,10 @@ def play(
     address, auxiliary = begun[owners[0]]["query_address"], scratch.parent / "auxiliary.safetensors"
     offered = _grants(trial, checkpoints["head"], defense, address, auxiliary)
     attacks = [_attack(trial, entry, offered, crew, scratch, say) for entry in scenario.attacks]
+    readings = [_attack(trial, entry, offered, crew, scratch, say) for entry in scenario.readings]
     crew.ask({**{owner: ("end", {}) for owner in owners}, SERVER: ("end", {})})
-    return Played(inference, attacks, seen["activations"], [(owner, request, row) for owner, request, row in rows])
+    whose = [(owner, request, row) for owner, request, row in rows]
+    return Played(inference, attacks, readings, seen["activations"], whose)
 
 
 def _attack(
@@ -82,12 +88,12 @@ def _attack(
     crew: Crew,
     scratch: Path,
     say: Callable[[str, float], None],
-) -> tuple[Named, dict[str, Any], Tensor | None]:
+) -> Attacked:
     step = f"{trial.label}: {entry.name}"
     say(step, 0.0)
-    output = scratch / "reconstructions.safetensors"
+    output = scratch / "found.safetensors"
     output.unlink(missing_ok=True)
-    cls = ATTACKS[entry.name]
+    cls = on_smashed_data(entry.name)
     wanted = cls.requires | cls.uses
     arguments = {
         "attack": entry.name,
@@ -99,8 +105,8 @@ def _attack(
     }
     command = {SERVER: ("attack", arguments)}
     answer = crew.ask(command, report=lambda name, fraction: say(step, fraction))[SERVER]
-    images = None if "refused" in answer else load_tensors(output)[0]["images"]
-    return entry, answer, images
+    found = None if "refused" in answer else load_tensors(output)[0]["found"]
+    return entry, answer, found
 
 
 def _grants(trial: Trial, head: Path, defense: dict[str, Any], query_address: str, auxiliary: Path) -> dict[str, Any]:

@@ -244,8 +244,8 @@ def _sizes(plan: Plan) -> dict[str, int]:
 
 def _training(plan: Plan) -> dict[str, float]:
     """How the target is trained; sigmoid units behind six convolutions want shorter steps."""
-    how = {"mnist": {"epochs": 8}, "cifar10": {"epochs": 5, "learning_rate": 1e-3}}[plan.dataset]
-    return {**how, "epochs": 1} if plan.quick else how
+    ways: dict[str, dict[str, float]] = {"mnist": {"epochs": 8}, "cifar10": {"epochs": 5, "learning_rate": 1e-3}}
+    return {**ways[plan.dataset], "epochs": 1} if plan.quick else ways[plan.dataset]
 
 
 def _settings(attack: str, cut: str, plan: Plan) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.record import AttackOutcome, Leakage, Record, Utility
-from experiments.statistics import Column, over_seeds
+from experiments.record import AttackOutcome, Leakage, ReadingOutcome, Record, Utility
+from experiments.statistics import Column, Summary, over_seeds
 
 APART = {"name", "description", "seed", "transport", "cuts", "defenses"}
 """What a scenario may say differently about trials that are alike: these fields name trials, or cannot change them."""
@@ -75,6 +75,7 @@ def _pooled(group: Sequence[Record], cut: str) -> Record:
                 **{name: _mean([getattr(r.utility, name) for r in group]) for name in Utility.model_fields}
             ),
             "attacks": [_outcome([record.attacks[number] for record in group]) for number in range(len(first.attacks))],
+            "readings": [_reading([r.readings[number] for r in group]) for number in range(len(first.readings))],
             "floors": {name: _leakage([record.floors[name] for record in group]) for name in first.floors},
             "warnings": list(dict.fromkeys(text for record in group for text in record.warnings)),
             "timing": {
@@ -93,12 +94,32 @@ def _outcome(outcomes: Sequence[AttackOutcome]) -> AttackOutcome:
     )
 
 
+def _reading(outcomes: Sequence[ReadingOutcome]) -> ReadingOutcome:
+    """Accuracy over seeds, then victims; the area under the curve, which is of all victims together, over seeds."""
+    if any(outcome.accuracy is None for outcome in outcomes):
+        return outcomes[0]
+    areas = [outcome.auc.mean for outcome in outcomes if outcome.auc]
+    auc = over_seeds([[area] for area in areas]) if len(areas) == len(outcomes) else None
+    accuracy = over_seeds([[float(right) for right in outcome.right] for outcome in outcomes])
+    return outcomes[0].model_copy(
+        update={
+            "accuracy": _within(accuracy, 0.0, 1.0),
+            "auc": auc and _within(auc, 0.0, 1.0),
+            "majority": _mean([outcome.majority for outcome in outcomes]),
+            "queries": max(outcome.queries for outcome in outcomes),
+        }
+    )
+
+
+def _within(summary: Summary, least: float, most: float) -> Summary:
+    return summary.model_copy(update={"low": max(summary.low, least), "high": min(summary.high, most)})
+
+
 def _leakage(found: Sequence[Leakage]) -> Leakage:
     summaries = {}
     for name in found[0].per_victim:
         summary = over_seeds([one.per_victim[name] for one in found])
-        least, most = RANGES[name]
-        summaries[name] = summary.model_copy(update={"low": max(summary.low, least), "high": min(summary.high, most)})
+        summaries[name] = _within(summary, *RANGES[name])
     return found[0].model_copy(update=summaries)
 
 

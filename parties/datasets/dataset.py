@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,18 +32,23 @@ class DataMissing(DataError):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images (N, C, H, W), float32 in [0, 1], with labels (N,), int64, and groups (N,), int64, where they are known."""
+    """Images (N, C, H, W), float32 in [0, 1], with labels (N,), int64, and groups (N,), int64, where they are known.
+
+    `attributes` (N,), int64, by name are what the task has no use for.
+    """
 
     images: Tensor
     labels: Tensor
     groups: Tensor | None = None
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: slice | Tensor) -> LabelledImages:
         groups = None if self.groups is None else self.groups[index]
-        return LabelledImages(self.images[index], self.labels[index], groups)
+        attributes = {name: values[index] for name, values in self.attributes.items()}
+        return LabelledImages(self.images[index], self.labels[index], groups, attributes)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class RawData:
     official_train: int | None = None  # the first so many are the official training part, the rest its test part
     shareable: bool = True  # may pictures of it be written into reports?
     groups: npt.NDArray[np.int64] | None = None  # who wrote or who is on each image, if known
+    attributes: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # besides the label, from 0
 
     @property
     def input_spec(self) -> TensorSpec:
@@ -147,4 +154,5 @@ def _interleave_classes(
 def _as_tensors(raw: RawData, indices: npt.NDArray[np.int64]) -> LabelledImages:
     images = torch.from_numpy(np.ascontiguousarray(raw.images[indices])).float().div_(255.0)
     groups = None if raw.groups is None else torch.from_numpy(raw.groups[indices].astype(np.int64))
-    return LabelledImages(images, torch.from_numpy(raw.labels[indices].astype(np.int64)), groups)
+    attributes = {name: torch.from_numpy(values[indices].astype(np.int64)) for name, values in raw.attributes.items()}
+    return LabelledImages(images, torch.from_numpy(raw.labels[indices].astype(np.int64)), groups, attributes)
