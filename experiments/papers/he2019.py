@@ -252,12 +252,13 @@ def _settings(attack: str, cut: str, plan: Plan) -> dict[str, Any]:
     """What differs from an attack's defaults: how long it may learn."""
     shadow = {"epochs": 4, "alignment_epochs": 6, "restarts": 1, "iterations": 300}
     at_a_convolution = "conv" in cut
+    patient = {**shadow, "alignment_epochs": 20, "learning_rate": 6e-3, "restarts": 3} if at_a_convolution else shadow
     decoder = {"epochs": 8, "width": 16, "capacities": ("linear", "plain") if at_a_convolution else ("plain",)}
     filter_alone = {"epochs": 15, "learning_rate": 5e-3, "capacities": ("linear",)}  # as published there
     chosen: dict[str, dict[str, Any]] = {
         "inverse_network": filter_alone if at_a_convolution else decoder,
         "random_queries": decoder,
-        "aligned_shadow": shadow,
+        "aligned_shadow": patient,
         "foreign_shadow": shadow,
         "model_reconstruction": {"epochs": 10},
     }
