@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -27,6 +28,15 @@ Progress = Callable[[float], None]
 """Told, from time to time, which fraction in [0, 1] is done."""
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What an attack has learnt before it observed anything: enough to go on as if it had just learnt it."""
+
+    tensors: dict[str, Tensor]
+    notes: dict[str, Any]
+    generator: Tensor  # the state that learning left its generator in
+
+
 class Attack(ABC):
     """Runs in the untrusted party, and first learns what can be learnt: a subclass may write `_prepare`.
 
@@ -45,9 +55,17 @@ class Attack(ABC):
         self.progress: Progress = lambda fraction: None
         self._knowledge: Knowledge | None = None
 
+    @classmethod
+    def wants(cls) -> frozenset[Capability]:
+        """What is handed to the attack where it is granted."""
+        return cls.requires | cls.uses
+
     @final
-    def prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
+    def prepare(self, knowledge: Knowledge, generator: torch.Generator, learnt: Learnt | None = None) -> None:
         """Learn what can be learnt before anything was observed; every random draw comes from `generator`.
+
+        `learnt` is what the same attack has learnt from the same knowledge and an equal generator: it takes that
+        instead, and what follows is the same to the bit.
 
         Raises:
             AttackRefused: something required is not granted.
@@ -56,10 +74,29 @@ class Attack(ABC):
         if missing:
             raise AttackRefused(f"{self.name} needs {', '.join(missing)}, which the threat model does not grant")
         self._knowledge, self._generator = knowledge, generator
-        self._prepare(knowledge, generator)
+        if learnt is None:
+            self._prepare(knowledge, generator)
+            return
+        self.notes.update(learnt.notes)
+        self._resume(knowledge, learnt.tensors)
+        generator.set_state(learnt.generator)
+
+    @final
+    def learnt(self) -> Learnt | None:
+        """What `prepare` has learnt; None where it learns nothing that is worth keeping."""
+        tensors = self._learnt()
+        return None if tensors is None else Learnt(tensors, dict(self.notes), self._generator.get_state())
 
     def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
         return None
+
+    def _learnt(self) -> dict[str, Tensor] | None:
+        """All that `_prepare` leaves behind, but for the notes: trials that know the same share it."""
+        return None
+
+    def _resume(self, knowledge: Knowledge, tensors: dict[str, Tensor]) -> None:
+        """Take what `_learnt` gave; the notes are there already, and every draw made here is undone."""
+        raise NotImplementedError(f"{self.name} keeps nothing that it could resume from")
 
     def _checked(self, observation: Observation) -> Knowledge:
         """What is known, once it is sure that the observation fits it."""
@@ -96,6 +133,5 @@ class ActivationAttack(Attack):
 
 def granted(knowledge: Knowledge, attack: type[Attack]) -> Knowledge:
     """The part of `knowledge` that an attack asks for: an attack that claims to need less gets no more."""
-    wanted = attack.requires | attack.uses
-    withheld = {field: None for need, field in FIELDS.items() if need not in wanted}
+    withheld = {field: None for need, field in FIELDS.items() if need not in attack.wants()}
     return Knowledge(**{**knowledge.__dict__, **withheld})

@@ -31,6 +31,7 @@ class Leakage(Part):
     ssim: Summary
     mse: Summary
     identification: Summary  # fraction of victims whose label the independent classifier reads off
+    dtw: Summary | None = None  # dynamic time warping, of series alone: 0 for a perfect copy
     per_victim: dict[str, list[float]]
 
 

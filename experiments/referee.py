@@ -16,6 +16,7 @@ from defenses import make_defense
 from defenses.distance_correlation import distance_correlation, unbiased_distance_correlation
 from experiments.metrics.image_similarity import similarity
 from experiments.metrics.mutual_information import mutual_information_bits
+from experiments.metrics.warping import dynamic_time_warping
 from experiments.provenance import provenance
 from experiments.readings import judged, reading_doubts
 from experiments.record import AttackOutcome, Cost, Dependence, Leakage, Record, Utility, Victim, pictures_path
@@ -129,6 +130,8 @@ class Referee:
         close = similarity(victims.images, images)
         identified = (predict(self._evaluator, images) == victims.labels).double().numpy()
         values = {"psnr_db": close.psnr_db, "ssim": close.ssim, "mse": close.mse, "identification": identified}
+        if images.ndim == 3:
+            values["dtw"] = dynamic_time_warping(victims.images, images)
         summaries = {name: summarise(np.asarray(column)) for name, column in values.items()}
         # Seven digits are more than any figure is worth, and keep a record small.
         rounded = {name: [float(f"{value:.7g}") for value in column] for name, column in values.items()}

@@ -23,6 +23,7 @@ from attacks.reading import Reading
 from attacks.readings import READINGS
 from defenses import Defense, put_up
 from experiments.auxiliary import unpacked
+from experiments.keeping import prepared
 from experiments.transports import Transport
 from parties.compute_server import ComputeServer, SplitPoint
 from parties.data_owner import DataOwner, QueryEndpoint
@@ -136,10 +137,12 @@ class ServerRole:
         seed: int,
         threads: int,
         output: str,
+        kept: str | None = None,
     ) -> dict[str, Any]:
         """Run one attack or reading on the transcript and write what it found to `output`, one a row of `show`.
 
-        `grants` maps each granted capability to what it consists of.
+        `grants` maps each granted capability to what it consists of; `kept` is where the attack finds what it learnt
+        from the same knowledge in an earlier trial, or leaves it.
         """
         start = time.perf_counter()
         running = make_reading(attack, settings) if attack in READINGS else make_attack(attack, settings)
@@ -148,7 +151,7 @@ class ServerRole:
         with torch_threads(threads):
             try:
                 knowledge = granted(self._knowledge(grants, seed), type(running))
-                running.prepare(knowledge, generator_for(seed, "attack", attack))
+                prepared(running, knowledge, generator_for(seed, "attack", attack), Path(kept) if kept else None)
                 found = running.read(seen) if isinstance(running, Reading) else running.reconstruct(seen)
             except (AttackRefused, QueryBudgetExhausted) as refusal:
                 return {"refused": str(refusal)}

@@ -148,7 +148,7 @@ def one_trial(
     """
     start = time.perf_counter()
     checkpoints = target.save_parts(place, trial.cut)
-    played = play(trial, crew, owners, checkpoints, place, say)
+    played = play(trial, crew, owners, checkpoints, place, folder / "learnt", say)
     say(f"{trial.label}: judging", 0.0)
     referee = Referee(trial, prepared.parts, target, prepared.target, prepared.evaluator, owners)
     facts: dict[str, Any] = {
@@ -158,6 +158,7 @@ def one_trial(
         "sizes": trial.scenario.data.sizes,
         "duplicates_dropped": prepared.duplicates,
         "shareable": prepared.raw.shareable,
+        **({"credit": prepared.raw.credit} if prepared.raw.credit else {}),
     }
     record = referee.judge(played, facts, folder, started=start)
     write_record(folder, record)

@@ -47,6 +47,7 @@ class Data(Strict):
     validation: int = Field(default=100, ge=2, description="what the attacker chooses by")
     victims: int = Field(default=64, ge=1, description="private inputs that are sent and attacked")
     test: int = Field(default=100, ge=1, description="held-out images on which accuracy is measured")
+    tuning: int = Field(default=0, ge=0, description="held out from every seed; strengths of defenses are chosen on it")
 
     @property
     def content(self) -> str:

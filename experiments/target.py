@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from defenses import Defense, FrozenSplit, TrainingPlan, put_up
+from experiments.keeping import alone
 from experiments.metrics.identification import evaluator_network, train_evaluator
 from experiments.scenario import Scenario
 from parties.datasets.dataset import LabelledImages
@@ -167,7 +167,7 @@ def guarded_target(
 def cached_evaluator(scenario: Scenario, train: LabelledImages, classes: int, folder: Path) -> nn.Module:
     """The independent classifier of an earlier trial on the same data, else trained now and kept."""
     path = folder / "targets" / f"{scenario.key('data')}.evaluator.safetensors"
-    with _alone(path):
+    with alone(path):
         if path.exists():
             evaluator = evaluator_network(TensorSpec.of(train.images), classes)
             evaluator.load_state_dict(load_tensors(path)[0])
@@ -177,19 +177,10 @@ def cached_evaluator(scenario: Scenario, train: LabelledImages, classes: int, fo
         return evaluator
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time make a file: others wait and find it. A process that dies lets go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _cached(path: Path, model: str, make: Callable[[], Target]) -> Target:
     facts = path.with_name(path.name.removesuffix(".safetensors") + ".json")
     state = path.with_name(path.name.removesuffix(".safetensors") + ".defense.safetensors")
-    with _alone(path):
+    with alone(path):
         return _found(path, model, facts, state) or _made(make(), path, facts, state)
 
 

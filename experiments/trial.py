@@ -11,7 +11,9 @@ from torch import Tensor
 
 from attacks import on_smashed_data
 from attacks.knowledge import Capability
+from attacks.readings import READINGS
 from experiments.crew import SERVER, Crew
+from experiments.keeping import place_of
 from experiments.scenario import Named, Trial
 from split_models.checkpoints import load_tensors
 from split_models.randomness import seed_for
@@ -37,13 +39,14 @@ def play(
     owners: list[str],
     checkpoints: dict[str, Path],
     scratch: Path,
+    kept: Path,
     say: Callable[[str, float], None],
 ) -> Played:
     """Let the parties of `crew` run one trial; they exchange files with the runner in `scratch`.
 
-    What each party may hold lies in the folder above, shared by all trials.
+    What each party may hold lies in the folder above, shared by all trials. Attacks keep what they learn in `kept`.
     """
-    scenario, seed = trial.scenario, trial.scenario.seed
+    scenario = trial.scenario
     say(f"{trial.label}: inference over the wire", 0.0)
     defense = {
         "name": trial.defense.name,
@@ -51,22 +54,8 @@ def play(
         "state": str(checkpoints["defense"]) if "defense" in checkpoints else None,
     }
     opened = crew.ask({SERVER: ("begin", {"model": scenario.model.name, "tail": str(checkpoints["tail"])})})[SERVER]
-    begun = crew.ask(
-        {
-            owner: (
-                "begin",
-                {
-                    "model": scenario.model.name,
-                    "head": str(checkpoints["head"]),
-                    "images": str(scratch.parent / f"{owner}.safetensors"),
-                    "defense": defense,
-                    "query_budget": scenario.threat_model.query_budget,
-                    "seed": seed_for(seed, trial.cut, trial.defense.label, owner),
-                },
-            )
-            for owner in owners
-        }
-    )
+    begin = {owner: _beginning(trial, owner, checkpoints["head"], defense, scratch.parent) for owner in owners}
+    begun = crew.ask({owner: ("begin", arguments) for owner, arguments in begin.items()})
     infer = {"address": opened["address"], "batch_size": scenario.owners.batch_size}
     inference = crew.ask(dict.fromkeys(owners, ("infer", infer)))
     seen_path = scratch / "seen.safetensors"
@@ -74,17 +63,36 @@ def play(
     seen, _ = load_tensors(seen_path)
     address, auxiliary = begun[owners[0]]["query_address"], scratch.parent / "auxiliary.safetensors"
     offered = _grants(trial, checkpoints["head"], defense, address, auxiliary)
-    attacks = [_attack(trial, entry, offered, crew, scratch, say) for entry in scenario.attacks]
-    readings = [_attack(trial, entry, offered, crew, scratch, say) for entry in scenario.readings]
+    attacks: list[Attacked] = []
+    readings: list[Attacked] = []
+    for entry in (*scenario.attacks, *scenario.readings):
+        wanted = on_smashed_data(entry.name).wants()
+        grants = {capability: offer for capability, offer in offered.items() if capability in wanted}
+        place = place_of(trial, entry, grants, begin[owners[0]], checkpoints["tail"], kept)
+        kind = readings if entry.name in READINGS else attacks
+        kind.append(_attack(trial, entry, grants, place, crew, scratch, say))
     crew.ask({**{owner: ("end", {}) for owner in owners}, SERVER: ("end", {})})
     whose = [(owner, request, row) for owner, request, row in rows]
     return Played(inference, attacks, readings, seen["activations"], whose)
 
 
+def _beginning(trial: Trial, owner: str, head: Path, defense: dict[str, Any], shared: Path) -> dict[str, Any]:
+    """What an owner is told at the start; all that its answers to queries depend on."""
+    return {
+        "model": trial.scenario.model.name,
+        "head": str(head),
+        "images": str(shared / f"{owner}.safetensors"),
+        "defense": defense,
+        "query_budget": trial.scenario.threat_model.query_budget,
+        "seed": seed_for(trial.scenario.seed, trial.cut, trial.defense.label, owner),
+    }
+
+
 def _attack(
     trial: Trial,
     entry: Named,
-    offered: dict[str, Any],
+    grants: dict[str, Any],
+    kept: Path | None,
     crew: Crew,
     scratch: Path,
     say: Callable[[str, float], None],
@@ -93,15 +101,16 @@ def _attack(
     say(step, 0.0)
     output = scratch / "found.safetensors"
     output.unlink(missing_ok=True)
-    cls = on_smashed_data(entry.name)
-    wanted = cls.requires | cls.uses
+    output = scratch / "found.safetensors"
+    output.unlink(missing_ok=True)
     arguments = {
         "attack": entry.name,
         "settings": entry.settings,
-        "grants": {capability: offer for capability, offer in offered.items() if capability in wanted},
+        "grants": grants,
         "seed": seed_for(trial.scenario.seed, "attacker"),
         "threads": trial.scenario.threads,
         "output": str(output),
+        "kept": str(kept.resolve()) if kept else None,
     }
     command = {SERVER: ("attack", arguments)}
     answer = crew.ask(command, report=lambda name, fraction: say(step, fraction))[SERVER]

@@ -61,6 +61,24 @@ def test_the_same_seed_gives_the_same_bits(name: str, stage: Stage) -> None:
     assert torch.equal(first, again)
 
 
+def test_what_was_learnt_once_serves_again_to_the_bit(name: str, stage: Stage) -> None:
+    seen = Observation(stage.observed(victims(stage)))
+    first, again = fast(ATTACKS[name]), fast(ATTACKS[name])
+    knowledge = granted(stage.knowledge(), ATTACKS[name])
+    first.prepare(knowledge, torch.Generator().manual_seed(4))
+    learnt = first.learnt()
+    if learnt is None:
+        return  # it keeps nothing, so it learns each time
+    asked = stage.query.asked
+    again.prepare(knowledge, torch.Generator().manual_seed(5), learnt)
+    assert again.notes == first.notes
+    assert stage.query.asked == asked, "it asks nothing twice"
+    assert torch.equal(first.reconstruct(seen), again.reconstruct(seen))
+    assert again.notes == first.notes
+    further = [attack.learnt() for attack in (first, again)]
+    assert further[0] and further[1] and torch.equal(further[0].generator, further[1].generator)
+
+
 def test_nothing_is_drawn_from_the_global_generator(name: str, stage: Stage) -> None:
     before = torch.get_rng_state()
     run_attack(fast(ATTACKS[name]), stage.knowledge(), stage.observed(victims(stage)))

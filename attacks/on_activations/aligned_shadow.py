@@ -50,6 +50,9 @@ class AlignedShadow(ShadowModel):
     def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
         return
 
+    def _learnt(self) -> None:
+        return None
+
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
         assert knowledge.auxiliary is not None
         self._nonnegative = bool((activations >= 0).all())

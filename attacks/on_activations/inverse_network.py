@@ -19,6 +19,10 @@ from split_models.training import minimise
 STARTS = 3
 """How often a decoder is begun anew before it is taken for granted that nothing can be learnt."""
 
+CALMER = 4
+"""By how much the learning rate is divided when it is begun anew: on mostly black images the first steps can push every
+pixel's unit into its flat part."""
+
 
 class InverseNetworkSettings(AttackSettings):
     """How the decoder is built and trained."""
@@ -50,7 +54,8 @@ class InverseNetwork(ActivationAttack):
         answers, validation_answers = knowledge.query(images), knowledge.query(validation)
         self.notes["queries"] = len(images) + len(validation)
         capacities, least = self.settings.capacities, float("inf")
-        # A decoder that is no better than the mean image has died on its first steps; the attacker sees it and retries.
+        # A decoder that is no better than the mean image has died on its first steps; the attacker sees it and retries
+        # with shorter ones.
         floor = float(mse_loss(images.mean(0).expand_as(validation), validation))
         tries = [(capacity, start) for capacity in capacities for start in range(STARTS)]
         alive: set[str] = set()
@@ -63,7 +68,7 @@ class InverseNetwork(ActivationAttack):
                 decoder,
                 (answers, images),
                 (validation_answers, validation),
-                self.settings,
+                self.settings.model_copy(update={"learning_rate": self.settings.learning_rate / CALMER**start}),
                 generator,
                 lambda fraction, number=number: self.progress((number + fraction) / len(tries)),  # type: ignore[misc]
             )
@@ -72,6 +77,14 @@ class InverseNetwork(ActivationAttack):
             if error <= least or number == 0:
                 least, self._decoder = error, decoder
                 self.notes.update(capacity=capacity, starts=start + 1, validation_mse=error)
+
+    def _learnt(self) -> dict[str, Tensor]:
+        return self._decoder.state_dict()
+
+    def _resume(self, knowledge: Knowledge, tensors: dict[str, Tensor]) -> None:
+        spec, capacity = knowledge.activation_spec, self.notes["capacity"]
+        self._decoder = InputDecoder(spec, knowledge.input_spec, self.settings.width, capacity).eval()
+        self._decoder.load_state_dict(tensors)
 
     def _inputs(self, knowledge: Knowledge, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The images to learn from and to validate on, at most the budget together, a fifth of it for validation."""

@@ -41,6 +41,13 @@ class ShadowModel(ActivationAttack):
         self._shadow = self._trained(knowledge, generator).eval().requires_grad_(False)
         self.notes.update(self._judged(knowledge))
 
+    def _learnt(self) -> dict[str, Tensor] | None:
+        return self._shadow.state_dict()
+
+    def _resume(self, knowledge: Knowledge, tensors: dict[str, Tensor]) -> None:
+        self._shadow = self._untrained(knowledge, self._generator).eval().requires_grad_(False)
+        self._shadow.load_state_dict(tensors)
+
     def _untrained(self, knowledge: Knowledge, generator: torch.Generator) -> nn.Module:
         """The shadow's layers with their first weights."""
         assert knowledge.fresh_head is not None

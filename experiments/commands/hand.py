@@ -160,9 +160,9 @@ def _private(data: str, data_dir: Path | None, expected: TensorSpec, count: int 
     raw = load(data, data_dir)
     if raw.input_spec != expected:
         raise DataError(
-            f"{data}: expected images {expected.shape}, got {raw.input_spec.shape}; the head fits no others"
+            f"{data}: expected inputs {expected.shape}, got {raw.input_spec.shape}; the head fits no others"
         )
-    return torch.from_numpy(raw.images[:count]).float() / 255, torch.from_numpy(raw.labels[:count])
+    return raw.inputs(slice(count)), torch.from_numpy(raw.labels[:count])
 
 
 def _answer_queries(endpoint: QueryEndpoint, listen: str, insecure: bool, console: Console) -> None:

@@ -102,7 +102,10 @@ def _rows(kind: What) -> Iterator[tuple[str, str]]:
             yield name, _about(reader)
         for name, table in TABLES.items():
             yield name, f"{_about(table)}\na table, for hosted models"
-        yield "PATH.npz", "Your own: images (uint8, or floats in [0, 1]) and labels (whole numbers from 0)."
+        yield (
+            "PATH.npz",
+            "Your own: images (uint8, or floats in [0, 1]) or series (floats in [0, 1]), and labels from 0.",
+        )
     elif kind is What.attacks:
         for name, attack in ATTACKS.items():
             yield name, _about_attack(attack)

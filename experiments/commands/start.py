@@ -87,10 +87,12 @@ def pretrain(
     for part, path in target.save_parts(out, cut).items():
         path.replace(out / f"{part}.safetensors")
     victims = parts["victims"]
+    private = victims.images.numpy()
+    kept = {"series": private} if private.ndim == 3 else {"images": np.rint(private * 255).astype(np.uint8)}
     arrays = io.BytesIO()
     np.savez(
         arrays,
-        images=np.rint(victims.images.numpy() * 255).astype(np.uint8),
+        **kept,
         labels=victims.labels.numpy(),
         class_names=np.array(raw.classes),
     )

@@ -27,7 +27,7 @@ def study_table(records: Sequence[Record]) -> Group:
     for record in records:
         accuracy = f"{record.utility.accuracy_defended:.1%}"
         worst = max(record.attacks, key=_mean_ssim, default=None)
-        psnr, ssim, identified = _figures(worst.leakage if worst else None)
+        psnr, ssim, identified, *_ = _figures(worst.leakage if worst else None)
         name = Text(worst.label if worst else "–")
         size = f"{record.cost.bytes_per_image:,}"
         table.add_row(Text(record.cut), Text(record.defense), accuracy, name, ssim, psnr, identified, size)
@@ -50,7 +50,8 @@ def _table(record: Record) -> Table:
     accuracy = f"{utility.accuracy:.1%}" + (f" → {utility.accuracy_defended:.1%}" if defended else "")
     title = f"{record.label}   accuracy {accuracy}, {record.cost.bytes_per_image:,} bytes an image"
     table = Table(title=Text(title, style="bold"), title_justify="left", title_style="")
-    for name in ("attack", "PSNR dB", "SSIM", "identified"):
+    series = len(record.dataset.get("input_shape", ())) == 2
+    for name in ("attack", "PSNR dB", "SSIM", "identified", *(["DTW"] if series else [])):
         table.add_column(name)
     worst = max(record.attacks, key=_mean_ssim, default=None)
     for outcome in record.attacks:
@@ -70,7 +71,8 @@ def _mean_ssim(outcome: AttackOutcome) -> float:
 def _figures(leakage: Leakage | None) -> list[str]:
     if leakage is None:
         return ["refused", "", ""]
-    return [_interval(leakage.psnr_db, 1), _interval(leakage.ssim, 2), f"{leakage.identification.mean:.0%}"]
+    figures = [_interval(leakage.psnr_db, 1), _interval(leakage.ssim, 2), f"{leakage.identification.mean:.0%}"]
+    return [*figures, *([_interval(leakage.dtw, 1)] if leakage.dtw else [])]
 
 
 def _interval(summary: Summary, digits: int) -> str:

@@ -68,5 +68,6 @@ def _victims(record: Record, leakage: Leakage | None) -> Iterator[dict[str, Any]
             "psnr_db": figures["psnr_db"][row],
             "ssim": figures["ssim"][row],
             "mse": figures["mse"][row],
+            "dtw": figures["dtw"][row] if "dtw" in figures else None,
             "identified": bool(figures["identification"][row] > 0.5),
         }

@@ -23,8 +23,9 @@ def figures(record: Record) -> dict[str, float]:
     leaks |= {f"floor_{name}": leakage for name, leakage in record.floors.items()}
     for label, leakage in leaks.items():
         name = "".join(c if c.isalnum() or c in "._- " else "-" for c in label)
-        for measure in ("ssim", "psnr_db", "identification"):
-            found[f"{measure}/{name}"] = getattr(leakage, measure).mean
+        for measure in ("ssim", "psnr_db", "identification", "dtw"):
+            if summary := getattr(leakage, measure):
+                found[f"{measure}/{name}"] = summary.mean
     return found
 
 

@@ -11,6 +11,12 @@ from split_models.randomness import generator_for, layers_from
 from split_models.tensor_spec import TensorSpec
 from split_models.training import train_classifier
 
+DIMENSIONS: dict[int, tuple[type[nn.Module], type[nn.Module], type[nn.Module]]] = {
+    1: (nn.Conv1d, nn.BatchNorm1d, nn.AdaptiveAvgPool1d),
+    2: (nn.Conv2d, nn.BatchNorm2d, nn.AdaptiveAvgPool2d),
+}
+"""Layers by how many dimensions an input has behind its channels."""
+
 
 def train_evaluator(train: LabelledImages, classes: int, seed: int, epochs: int = 8) -> nn.Module:
     """An independent classifier: another architecture, other initial weights and batches than the target's.
@@ -33,21 +39,22 @@ def train_evaluator(train: LabelledImages, classes: int, seed: int, epochs: int 
 
 
 def evaluator_network(image: TensorSpec, classes: int) -> nn.Module:
-    """The classifier's layers, not yet trained."""
-    channels = image.shape[0]
+    """The classifier's layers for images (C, H, W) or series (C, L), not yet trained."""
+    channels, *sizes = image.shape
+    convolution, normalisation, pool = DIMENSIONS[len(sizes)]
     return nn.Sequential(
         OrderedDict(
-            conv1=nn.Conv2d(channels, 16, 3, stride=2, padding=1),
-            norm1=nn.BatchNorm2d(16),
+            conv1=convolution(channels, 16, 3, stride=2, padding=1),
+            norm1=normalisation(16),
             relu1=nn.ReLU(),
-            conv2=nn.Conv2d(16, 32, 3, stride=2, padding=1),
-            norm2=nn.BatchNorm2d(32),
+            conv2=convolution(16, 32, 3, stride=2, padding=1),
+            norm2=normalisation(32),
             relu2=nn.ReLU(),
-            conv3=nn.Conv2d(32, 64, 3, padding=1),
-            norm3=nn.BatchNorm2d(64),
+            conv3=convolution(32, 64, 3, padding=1),
+            norm3=normalisation(64),
             relu3=nn.ReLU(),
-            pool=nn.AdaptiveAvgPool2d(4),
+            pool=pool(4),
             flatten=nn.Flatten(),
-            fc=nn.Linear(64 * 16, classes),
+            fc=nn.Linear(64 * 4 ** len(sizes), classes),
         )
     )

@@ -16,7 +16,7 @@ MSE_FLOOR = 1e-16
 """Float32 images cannot be told apart below this; it caps PSNR at 160 dB, where a perfect copy has infinity."""
 
 SSIM_WINDOW = 7
-"""Side of SSIM's uniform window in pixels; smaller images take the largest odd window that fits."""
+"""Side of SSIM's uniform window in pixels or samples; smaller inputs take the largest odd window that fits."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,19 @@ class Similarity:
 
 
 def similarity(truth: Tensor, images: Tensor) -> Similarity:
-    """Compare images (N, C, H, W) in [0, 1] one by one with the truth of the same shape.
+    """Compare images (N, C, H, W), or series (N, C, L), in [0, 1] one by one with the truth of the same shape.
 
     Raises:
         ValueError: the shapes differ, or the images are too small for any SSIM window.
     """
     if truth.shape != images.shape:
         raise ValueError(f"expected reconstructions of shape {tuple(truth.shape)}, got {tuple(images.shape)}")
-    if min(truth.shape[-2:]) < 3:
-        raise ValueError(f"expected images of at least 3x3 pixels, got {tuple(truth.shape[-2:])}")
+    sizes = truth.shape[2:]
+    if min(sizes) < 3:
+        raise ValueError(f"expected images of at least 3x3 pixels, or 3 samples, got {tuple(sizes)}")
     expected, found = truth.double().numpy(), images.double().numpy()
-    mse = ((expected - found) ** 2).mean(axis=(1, 2, 3))
-    side = min(SSIM_WINDOW, *truth.shape[-2:])
+    mse = ((expected - found) ** 2).mean(axis=tuple(range(1, truth.ndim)))
+    side = min(SSIM_WINDOW, *sizes)
     window = side if side % 2 else side - 1
     ssim = [
         structural_similarity(a, b, data_range=DATA_RANGE, win_size=window, channel_axis=0)

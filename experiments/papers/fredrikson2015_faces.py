@@ -139,7 +139,7 @@ class People:
     def __init__(self, seed: int, plan: Plan, place: Workplace) -> None:
         raw = load(plan.dataset, place.data_dir)
         self._plan, self._seed = plan, seed
-        images = avg_pool2d(torch.from_numpy(raw.images).float() / 255, 4 if plan.quick else 2)
+        images = avg_pool2d(raw.inputs(slice(None)), 4 if plan.quick else 2)
         generator = generator_for(seed, "people")
         order = torch.stack([torch.randperm(10, generator=generator) for _ in range(PEOPLE)])
         self._pictures = torch.stack([images[10 * person + order[person]] for person in range(PEOPLE)])

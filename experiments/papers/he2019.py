@@ -232,7 +232,7 @@ def _first_of_each_class(raw: RawData) -> Tensor:
     assert raw.official_train is not None
     labels = raw.labels[raw.official_train :]
     rows = [raw.official_train + int(np.argmax(labels == label)) for label in range(len(raw.classes))]
-    return torch.from_numpy(raw.images[rows]).float() / 255
+    return raw.inputs(rows)
 
 
 def _sizes(plan: Plan) -> dict[str, int]:

@@ -112,7 +112,7 @@ def _public(name: str, plan: Plan, place: Workplace) -> LabelledImages:
     """Public pictures (N, 1, 28, 28): none shows a private digit."""
     raw = load(PUBLIC[name], place.data_dir)
     rows = np.flatnonzero(raw.labels[:30000] < FIRST_PRIVATE)[: SIZES[plan.quick]["public"]]
-    return LabelledImages(torch.from_numpy(raw.images[rows]).float() / 255, torch.from_numpy(raw.labels[rows]))
+    return LabelledImages(raw.inputs(rows), torch.from_numpy(raw.labels[rows]))
 
 
 def _prior(name: str, plan: Plan, place: Workplace) -> PictureGan:
@@ -142,7 +142,7 @@ class Digits:
 
         def part(rows: Any) -> LabelledImages:
             labels = torch.from_numpy(raw.labels[rows] - FIRST_PRIVATE)
-            return LabelledImages(torch.from_numpy(raw.images[rows]).float() / 255, labels)
+            return LabelledImages(raw.inputs(rows), labels)
 
         self.train, self._test = part(early[: sizes["train"]]), part(test)
         self.spec = TensorSpec((1, 28, 28), low=0.0, high=1.0)

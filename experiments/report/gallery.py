@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from experiments.record import AttackOutcome, Leakage, Record, pictures_path
@@ -128,11 +128,31 @@ def beside(folder: Path, record: Record, attack: AttackOutcome, chosen: Sequence
 
 
 def data_uri(image: Tensor) -> str:
-    """An image (C, H, W) in [0, 1] as a PNG data URI; one or three channels, others are averaged to grey."""
+    """An image (C, H, W) in [0, 1] as a PNG data URI; one or three channels, others are averaged to grey.
+
+    A series (C, L) is drawn as a line for each channel.
+    """
+    if image.ndim == 2:
+        return _encoded(_drawn(image))
     if image.shape[0] not in (1, 3):
         image = image.mean(0, keepdim=True)
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return _encoded(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+
+
+def _drawn(series: Tensor) -> Image.Image:
+    """Lines in black on white, from 0 at the bottom to 1 at the top."""
+    side = 4 * MAX_SIDE  # scaled down afterwards, which smooths the lines
+    picture = Image.new("L", (side, side), 255)
+    pen = ImageDraw.Draw(picture)
+    across = torch.linspace(8, side - 8, series.shape[1])
+    for channel in series.clamp(0, 1):
+        points = zip(across.tolist(), (side - 8 - (side - 16) * channel).tolist(), strict=True)
+        pen.line(list(points), fill=0, width=8, joint="curve")
+    return picture
+
+
+def _encoded(picture: Image.Image) -> str:
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
@@ -222,7 +242,8 @@ def _source(images: Mapping[str, Tensor], key: str, row: int) -> str | None:
 
 
 def _cell_px(dataset: Mapping[str, Any]) -> int:
-    side = max(dataset.get("input_shape", [CELL_SIDE])[-2:])
+    shape = dataset.get("input_shape", [CELL_SIDE])
+    side = CELL_SIDE if len(shape) == 2 else max(shape[-2:])
     return int(side) * max(1, CELL_SIDE // int(side)) if side <= CELL_SIDE else CELL_SIDE
 
 

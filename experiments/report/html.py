@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from experiments.equal_cost.comparison import read_comparison
 from experiments.record import MANIFEST, Record, read_records
 from experiments.report import comparisons, figure, gallery, plots, reproduce, tables, wording
 from experiments.report.pooling import alike, pooled
@@ -101,6 +102,7 @@ def _over_trials(folder: Path, every: Sequence[Record], records: Sequence[Record
         "tradeoffs": plots.keyed(plots.tradeoff_plots(folder, records, pictures), "tradeoff"),
         "comparisons": comparisons.comparisons(every),
         "worths": comparisons.worths(every),
+        "equal_cost": read_comparison(folder, [record.key for record in every]),
         "folded": len(records) > FEW,
     }
 

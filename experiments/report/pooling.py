@@ -15,7 +15,13 @@ from experiments.statistics import Column, Summary, over_seeds
 APART = {"name", "description", "seed", "transport", "cuts", "defenses"}
 """What a scenario may say differently about trials that are alike: these fields name trials, or cannot change them."""
 
-RANGES = {"ssim": (-1.0, 1.0), "psnr_db": (-math.inf, 160.0), "mse": (0.0, 1.0), "identification": (0.0, 1.0)}
+RANGES = {
+    "ssim": (-1.0, 1.0),
+    "psnr_db": (-math.inf, 160.0),
+    "mse": (0.0, 1.0),
+    "identification": (0.0, 1.0),
+    "dtw": (0.0, math.inf),
+}
 """What each measure can be; intervals over few seeds would otherwise reach beyond."""
 
 

@@ -12,8 +12,11 @@ from experiments.record import AttackOutcome, Leakage, Record
 from experiments.report.wording import NOTHING, interval, value
 from experiments.statistics import Summary
 
-MEASURES = {"ssim": "SSIM", "psnr_db": "PSNR, dB", "identification": "Label read, %"}
+MEASURES = {"ssim": "SSIM", "psnr_db": "PSNR, dB", "identification": "Label read, %", "dtw": "DTW"}
 """Measure → its name in tables, with the unit."""
+
+FALLING = ("dtw",)
+"""Measures of distance: the less, the more has leaked."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def result_rows(record: Record, labels: Sequence[str], floors: Sequence[str]) ->
             [_cell(record.floors.get(floor), measure, several) for floor in floors],
         )
         for measure, name in MEASURES.items()
+        if measure != "dtw" or len(record.dataset.get("input_shape", ())) == 2
     ]
 
 
@@ -216,11 +220,11 @@ def _cell(leakage: Leakage | None, measure: str, several: bool) -> Cell:
 
 
 def _mark_worst(cells: list[Cell], record: Record, measure: str, labels: Sequence[str]) -> list[Cell]:
-    """Mark the attack with the largest mean; with fewer than two attacks there is nothing to compare."""
+    """Mark the attack that leaks most by its mean; with fewer than two attacks there is nothing to compare."""
     means = {a.label: getattr(a.leakage, measure).mean for a in record.attacks if a.leakage}
     if len(means) < 2:
         return cells
-    top = max(means.values())
+    top = min(means.values()) if measure in FALLING else max(means.values())
     return [
         Cell(cell.figure, cell.interval, worst=means.get(label) == top) if not cell.refused else cell
         for label, cell in zip(labels, cells, strict=True)

@@ -26,7 +26,7 @@ def value(measure: str, figure: float) -> str:
     """One figure of a measure, rounded to what it is worth, without its unit."""
     if measure == "identification":
         return f"{100 * figure:.0f}"
-    return f"{figure:.1f}" if measure == "psnr_db" else f"{figure:.2f}"
+    return f"{figure:.1f}" if measure in ("psnr_db", "dtw") else f"{figure:.2f}"
 
 
 def interval(measure: str, summary: Summary) -> str:

@@ -12,6 +12,7 @@ from parties.datasets.adult import adult
 from parties.datasets.cifar import cifar10
 from parties.datasets.dataset import DataError, RawData
 from parties.datasets.digits import digits
+from parties.datasets.ecg import ecg
 from parties.datasets.faces import gt_faces, lfw_faces, lfw_public, orl_faces, umist_faces, yale_faces
 from parties.datasets.gss_happiness import gss_happiness
 from parties.datasets.idx import fashion_mnist, mnist
@@ -28,6 +29,7 @@ DATASETS: dict[str, Callable[[Path | None], RawData]] = {
     "mnist_parity": mnist_parity,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
+    "ecg": ecg,
     "orl_faces": orl_faces,
     "umist_faces": umist_faces,
     "gt_faces": gt_faces,

@@ -1,4 +1,4 @@
-"""What a party can hold: images with labels, and their division into parts that share nothing."""
+"""What a party can hold: images or series with labels, and their division into parts that share nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from split_models.tensor_spec import TensorSpec
 
-PARTS = ("train", "auxiliary", "validation", "victims", "test")
-"""Target training; attacker's auxiliary and validation; the private inputs that are attacked; and what the referee
-measures accuracy on."""
+PARTS = ("train", "auxiliary", "validation", "victims", "test", "tuning")
+"""Target training; attacker's auxiliary and validation; the private inputs that are attacked; what the referee measures
+accuracy on; and what the strengths of defenses are chosen on, which is the same with every seed."""
 
 DATA_VARIABLE = "UNSMASH_DATA"
 
@@ -32,10 +32,8 @@ class DataMissing(DataError):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images (N, C, H, W), float32 in [0, 1], with labels (N,), int64, and groups (N,), int64, where they are known.
-
-    `attributes` (N,), int64, by name are what the task has no use for.
-    """
+    """Images (N, C, H, W), or series (N, C, L), float32 in [0, 1], with labels (N,), int64, and groups (N,), int64,
+    where they are known. `attributes` (N,), int64, by name are what the task has no use for."""
 
     images: Tensor
     labels: Tensor
@@ -53,21 +51,27 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class RawData:
-    """A data set as it was read: uint8 images (N, C, H, W), labels (N,), and how many lead as official training."""
+    """A data set as it was read: images (N, C, H, W) as bytes, or series (N, C, L) as float32 in [0, 1]; labels."""
 
     name: str
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     official_train: int | None = None  # the first so many are the official training part, the rest its test part
     shareable: bool = True  # may pictures of it be written into reports?
     groups: npt.NDArray[np.int64] | None = None  # who wrote or who is on each image, if known
+    credit: str = ""  # what its license wants said wherever its content is shown
     attributes: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # besides the label, from 0
 
     @property
     def input_spec(self) -> TensorSpec:
-        """One image as networks get it: (C, H, W), float32 in [0, 1]."""
+        """One image or series as networks get it: (C, H, W) or (C, L), float32 in [0, 1]."""
         return TensorSpec(tuple(self.images.shape[1:]), low=0.0, high=1.0)
+
+    def inputs(self, rows: slice | npt.NDArray[np.int64] | list[int]) -> Tensor:
+        """Some of the images or series as networks get them: float32 in [0, 1]."""
+        chosen = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
+        return chosen.float().div_(255.0) if chosen.dtype == torch.uint8 else chosen
 
 
 def data_directory(given: Path | None) -> Path:
@@ -87,29 +91,29 @@ def data_directory(given: Path | None) -> Path:
 def partition(raw: RawData, sizes: dict[str, int], seed: int) -> tuple[dict[str, LabelledImages], int]:
     """Divide a data set into the PARTS, class-balanced at random; also says how many duplicates were dropped.
 
-    Victims, validation and test come from the official test part where there is one, the others from its training
-    part. A part that `sizes` leaves out is empty.
+    Tuning, victims, validation and test come from the official test part where there is one, the others from its
+    training part. A part that `sizes` leaves out is empty. The tuning part does not depend on `seed`, so that no image
+    of it is in a part of any other seed.
 
     Raises:
         DataError: there are fewer distinct images than asked for.
     """
     distinct = _first_occurrences(raw.images)
-    rng = np.random.default_rng(seed)
     official = len(raw.labels) if raw.official_train is None else raw.official_train
-    early, late = distinct[distinct < official], distinct[distinct >= official]
-    early, late = _interleave_classes(early, raw.labels, rng), _interleave_classes(late, raw.labels, rng)
+    pools = {"early": distinct[distinct < official], "late": distinct[distinct >= official]}
     chosen: dict[str, npt.NDArray[np.int64]] = {}
-    for part in ("victims", "validation", "auxiliary", "train", "test"):
-        size = sizes.get(part, 0)
-        from_late = part in ("victims", "validation", "test") and raw.official_train is not None
-        pool = late if from_late else early
-        if len(pool) < size:
-            raise DataError(
-                f"{raw.name} has {len(distinct)} distinct images, too few for the parts asked for "
-                f"({', '.join(f'{name} {size}' for name, size in sizes.items())}); make them smaller under [data]"
-            )
-        chosen[part], rest = pool[:size], pool[size:]
-        early, late = (early, rest) if from_late else (rest, late)
+    for names, draws in ((("tuning",), 0), (("victims", "validation", "auxiliary", "train", "test"), seed)):
+        rng = np.random.default_rng(draws)
+        pools = {name: _interleave_classes(np.sort(pool), raw.labels, rng) for name, pool in pools.items()}
+        for part in names:
+            held_out = part in ("tuning", "victims", "validation", "test") and raw.official_train is not None
+            source, size = "late" if held_out else "early", sizes.get(part, 0)
+            if len(pools[source]) < size:
+                raise DataError(
+                    f"{raw.name} has {len(distinct)} distinct images, too few for the parts asked for "
+                    f"({', '.join(f'{name} {size}' for name, size in sizes.items())}); make them smaller under [data]"
+                )
+            chosen[part], pools[source] = pools[source][:size], pools[source][size:]
     parts = {name: _as_tensors(raw, chosen[name]) for name in PARTS}
     check_disjoint(parts)
     return parts, len(raw.labels) - len(distinct)
@@ -132,7 +136,7 @@ def _digests(images: npt.NDArray[np.generic]) -> list[bytes]:
     return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
 
 
-def _first_occurrences(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def _first_occurrences(images: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
     first: dict[bytes, int] = {}
     for index, digest in enumerate(_digests(images)):
         first.setdefault(digest, index)
@@ -152,7 +156,7 @@ def _interleave_classes(
 
 
 def _as_tensors(raw: RawData, indices: npt.NDArray[np.int64]) -> LabelledImages:
-    images = torch.from_numpy(np.ascontiguousarray(raw.images[indices])).float().div_(255.0)
     groups = None if raw.groups is None else torch.from_numpy(raw.groups[indices].astype(np.int64))
     attributes = {name: torch.from_numpy(values[indices].astype(np.int64)) for name, values in raw.attributes.items()}
-    return LabelledImages(images, torch.from_numpy(raw.labels[indices].astype(np.int64)), groups, attributes)
+    labels = torch.from_numpy(raw.labels[indices].astype(np.int64))
+    return LabelledImages(raw.inputs(indices), labels, groups, attributes)

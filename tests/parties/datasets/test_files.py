@@ -172,3 +172,39 @@ def test_pictures_without_as_many_labels_are_an_error(tmp_path: Path) -> None:
     cifar_file(tmp_path, [jpeg(colour) for colour in COLOURS], labels=1)
     with pytest.raises(DataError, match="labels"):
         load("cifar10", tmp_path)
+
+
+def heartbeats(folder: Path, **changes: np.ndarray) -> Path:
+    rng = np.random.default_rng(0)
+    (folder / "ecg").mkdir()
+    arrays = {f"x_{part}": rng.random((4, 187), dtype=np.float32) for part in ("train", "test")}
+    arrays |= {f"y_{part}": np.arange(4, dtype=np.uint8) for part in ("train", "test")}
+    np.savez(folder / "ecg" / "mitbih_ptb_sample.npz", **{**arrays, **changes})
+    return folder
+
+
+def test_heartbeats_of_both_halves_are_one_pool_of_series(tmp_path: Path) -> None:
+    raw = load("ecg", heartbeats(tmp_path))
+    assert raw.input_spec.shape == (1, 187)
+    assert len(raw.labels) == 8
+    assert raw.official_train is None
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"x_test": np.zeros((4, 100), np.float32)}, "not the expected file"),
+        ({"x_train": np.zeros((5, 187), np.float32)}, "expected float32 beats of 187 samples with a label each"),
+        ({"x_train": np.full((4, 187), 2, np.float32)}, r"expected beats in \[0, 1\]"),
+        ({"x_train": np.full((4, 187), np.nan, np.float32)}, r"expected beats in \[0, 1\]"),
+        ({"y_test": np.full(4, 9, np.uint8)}, "labels below 5"),
+    ],
+)
+def test_a_file_that_holds_no_heartbeats_is_refused(tmp_path: Path, changes: dict[str, np.ndarray], text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        load("ecg", heartbeats(tmp_path, **changes))
+
+
+def test_missing_heartbeats_are_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataMissing, match=r"mitbih_ptb_sample\.npz is missing"):
+        load("ecg", tmp_path)

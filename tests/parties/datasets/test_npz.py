@@ -128,6 +128,36 @@ def test_labels_that_are_no_labels_are_refused(tmp_path: Path, labels: Any, text
         read(tmp_path, pixels(4, 4), labels)
 
 
+@pytest.mark.parametrize("shape", [(30,), (1, 30), (4, 30)], ids=str)
+def test_series_stay_the_floats_they_are(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    series = np.random.default_rng(0).random((COUNT, *shape))
+    raw = own_npz(written(tmp_path, series=series, labels=LABELS))
+    assert raw.images.dtype == np.float32
+    assert raw.input_spec.shape == (shape if len(shape) == 2 else (1, 30))
+    assert np.array_equal(raw.images.reshape(series.shape), series.astype(np.float32))
+    assert np.array_equal(raw.inputs([2, 0]).numpy(), raw.images[[2, 0]])
+
+
+@pytest.mark.parametrize(
+    "series, text",
+    [
+        (np.zeros((COUNT, 30), np.uint8), "series as floats"),
+        (np.full((COUNT, 30), 1.5), r"float series in \[0, 1\]"),
+        (np.full((COUNT, 30), np.nan), r"float series in \[0, 1\]"),
+        (np.zeros((COUNT, 1, 1, 30)), "series of shape"),
+        (np.zeros((COUNT, 0)), "series of shape"),
+    ],
+)
+def test_what_is_no_series_is_refused(tmp_path: Path, series: Any, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        own_npz(written(tmp_path, series=series, labels=LABELS))
+
+
+def test_images_and_series_in_one_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="it holds images, labels, series"):
+        own_npz(written(tmp_path, images=pixels(4, 4), series=np.zeros((COUNT, 9)), labels=LABELS))
+
+
 @pytest.mark.parametrize("missing", ["images", "labels"])
 def test_a_missing_array_is_said_with_what_is_there(tmp_path: Path, missing: str) -> None:
     arrays = {"images": pixels(4, 4), "labels": LABELS, "extra": LABELS}

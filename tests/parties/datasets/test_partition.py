@@ -10,7 +10,7 @@ from parties.datasets import load
 from parties.datasets.dataset import PARTS, DataError, LabelledImages, RawData, check_disjoint, partition
 from tests.support import smooth_images
 
-SIZES = {"train": 40, "auxiliary": 20, "validation": 12, "victims": 16, "test": 9}
+SIZES = {"train": 40, "auxiliary": 20, "validation": 12, "victims": 16, "test": 7, "tuning": 2}
 
 
 def raw(count: int = 120, classes: int = 4, official: int | None = None, seed: int = 0) -> RawData:
@@ -76,10 +76,25 @@ def test_the_official_test_part_makes_the_victims() -> None:
 
 def test_the_seed_decides_alone() -> None:
     first, again, other = (partition(raw(), SIZES, seed=seed)[0] for seed in (3, 3, 4))
-    for name in PARTS:
+    for name in set(PARTS) - {"tuning"}:
         assert torch.equal(first[name].images, again[name].images)
         assert torch.equal(first[name].labels, again[name].labels)
         assert not torch.equal(first[name].images, other[name].images)
+
+
+@pytest.mark.parametrize("official", [None, 60])
+def test_what_defenses_are_tuned_on_is_in_no_part_of_any_seed(official: int | None) -> None:
+    sizes = {**SIZES, "train": 20, "tuning": 15}
+    tuning, *others = (contents(part) for part in _of_seeds(sizes, official, "tuning"))
+    assert len(tuning) == 15
+    assert all(other == tuning for other in others), "whichever seed tunes, it tunes on the same images"
+    for name in SIZES:
+        if name != "tuning":
+            assert not any(tuning & contents(part) for part in _of_seeds(sizes, official, name))
+
+
+def _of_seeds(sizes: dict[str, int], official: int | None, name: str) -> list[LabelledImages]:
+    return [partition(raw(official=official), sizes, seed=seed)[0][name] for seed in range(5)]
 
 
 def test_the_attackers_parts_do_not_change_the_victims() -> None:
@@ -142,7 +157,7 @@ def test_digits_are_embedded_and_readable() -> None:
 
 
 def test_digits_can_be_divided_as_the_default_scenario_does() -> None:
-    sizes = {"train": 1000, "auxiliary": 500, "validation": 100, "victims": 64, "test": 100}
+    sizes = {"train": 1000, "auxiliary": 500, "validation": 100, "victims": 64, "test": 100, "tuning": 33}
     parts, _ = partition(load("digits"), sizes, seed=0)
     assert {name: len(part) for name, part in parts.items()} == sizes
 

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 from parties.datasets import load
 from parties.datasets.dataset import DATA_VARIABLE, DataMissing, partition
@@ -47,3 +48,17 @@ def test_a_real_data_set(name: str, shape: tuple[int, ...], train: int, duplicat
     parts, dropped = partition(raw, sizes, seed=0)
     assert {part: len(images) for part, images in parts.items()} == sizes
     assert dropped < duplicates
+
+
+def test_heartbeats_are_series_of_five_classes_that_may_be_shown_with_their_credit() -> None:
+    raw = loaded("ecg")
+    assert raw.images.shape == (1000, 1, 187)
+    assert raw.images.dtype == np.float32
+    assert np.bincount(raw.labels).tolist() == [200] * 5
+    assert raw.shareable and "ODC Attribution License" in raw.credit
+    sizes = {"train": 500, "auxiliary": 150, "validation": 50, "victims": 100, "test": 200}
+    parts, dropped = partition(raw, sizes, seed=0)
+    assert dropped == 0
+    assert {part: len(beats) for part, beats in parts.items()} == sizes
+    assert parts["victims"].images.dtype == torch.float32
+    assert sorted(np.bincount(parts["victims"].labels)) == [20] * 5
