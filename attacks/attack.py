@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from attacks.knowledge import FIELDS, Capability, Knowledge, Observation
+from attacks.sightings import average
 
 
 class AttackRefused(Exception):
@@ -45,7 +46,7 @@ class Attack(ABC):
 
     name: ClassVar[str]
     requires: ClassVar[frozenset[Capability]]
-    uses: ClassVar[frozenset[Capability]] = frozenset()
+    uses: ClassVar[frozenset[Capability]] = frozenset({Capability.REPEATS})
     victims_apart: ClassVar[bool] = True  # is a victim's result the same whoever else is in the batch?
     Settings: ClassVar[type[AttackSettings]] = AttackSettings
 
@@ -98,19 +99,27 @@ class Attack(ABC):
         """Take what `_learnt` gave; the notes are there already, and every draw made here is undone."""
         raise NotImplementedError(f"{self.name} keeps nothing that it could resume from")
 
-    def _checked(self, observation: Observation) -> Knowledge:
-        """What is known, once it is sure that the observation fits it."""
+    def _sightings(self, observation: Observation) -> tuple[Knowledge, Tensor]:
+        """What is known, and all that was seen of each input, as far as that is granted: (N, repeats, *shape)."""
         if self._knowledge is None:
-            raise RuntimeError(f"{self.name}: call prepare() before what it is to do with an observation")
+            raise RuntimeError(f"{self.name}: call prepare() before it is shown an observation")
+        sightings = observation.activations[:, None]
+        if self._knowledge.repeats is not None and observation.repeated is not None:
+            sightings = observation.repeated
         self._knowledge.activation_spec.check(observation.activations, "observed activations")
-        return self._knowledge
+        self._knowledge.activation_spec.check(sightings.flatten(0, 1), "repeatedly observed activations")
+        return self._knowledge, sightings
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.settings.model_dump().items())})"
 
 
 class ActivationAttack(Attack):
-    """Rebuilds inputs. A subclass writes `_reconstruct`, and `_prepare` if it learns something beforehand."""
+    """Rebuilds inputs. A subclass writes `_reconstruct`, and `_prepare` if it learns something beforehand.
+
+    Of an input that was sent repeatedly, `_reconstruct` gets the average of what was seen; an attack that makes more of
+    it writes `_reconstruct_repeated`.
+    """
 
     @final
     def reconstruct(self, observation: Observation) -> Tensor:
@@ -119,12 +128,16 @@ class ActivationAttack(Attack):
         Raises:
             RuntimeError: `prepare` was not called.
         """
-        knowledge = self._checked(observation)
-        images = self._reconstruct(knowledge, observation.activations, self._generator).detach()
+        knowledge, sightings = self._sightings(observation)
+        images = self._reconstruct_repeated(knowledge, sightings, self._generator).detach()
         spec = knowledge.input_spec
         low, high = (0.0 if spec.low is None else spec.low), (1.0 if spec.high is None else spec.high)
         # An attacker with broken numbers still has to answer; the middle of the range is what it knows then.
         return images.float().nan_to_num(nan=(low + high) / 2).clamp(low, high)
+
+    def _reconstruct_repeated(self, knowledge: Knowledge, sightings: Tensor, generator: torch.Generator) -> Tensor:
+        """Reconstruct (N, C, H, W) from all that was seen of each input: (N, repeats, *shape)."""
+        return self._reconstruct(knowledge, average(sightings), generator)
 
     @abstractmethod
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:

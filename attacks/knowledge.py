@@ -21,6 +21,7 @@ class Capability(StrEnum):
     QUERIES = "queries"  # inputs of the attacker's own through the owner's head, up to a budget
     TAIL = "tail"  # the server's own half
     AUXILIARY = "auxiliary"  # labelled images from the same distribution as the victims'
+    REPEATS = "repeats"  # which messages carry the same input, where owners send it more than once
 
 
 LABEL = "label"
@@ -52,12 +53,15 @@ class Auxiliary:
         return self.attributes[name], self.validation_attributes[name]
 
 
+Protect = Callable[[Tensor, torch.Generator], Tensor]
+
+
 @dataclass(frozen=True)
 class KnownDefense:
-    """What the owner's defense does, with randomness of the attacker's own."""
+    """What the owner's defense does, with randomness of the attacker's own: its draws come from a passed generator."""
 
-    protect_inputs: Callable[[Tensor], Tensor]  # before the head: (N, C, H, W) → the same shape
-    protect: Callable[[Tensor], Tensor]  # behind the head: (N, *shape) → the same shape
+    protect_inputs: Protect  # before the head: (N, C, H, W) → the same shape
+    protect: Protect  # behind the head: (N, *shape) → the same shape
 
 
 @dataclass(frozen=True)
@@ -73,19 +77,26 @@ class Knowledge:
     query_budget: int = 0  # images that may be asked about
     tail: Callable[[Tensor], Tensor] | None = None
     auxiliary: Auxiliary | None = None
+    repeats: int | None = None  # how often the owner sends each input
 
-    def as_sent(self, images: Tensor) -> Tensor:
+    def as_sent(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """What the owner would send for images (N, C, H, W), as far as head and defense are known: (N, *shape).
+
+        The defense draws from `generator`. Gradients reach the images.
 
         Raises:
             RuntimeError: the head is not known.
         """
         if self.head is None:
             raise RuntimeError("what the owner sends cannot be computed without its head; require Capability.HEAD")
+        if self.defense is None:
+            return self.head(images)
+        return self.defense.protect(self.head(self.defense.protect_inputs(images, generator)), generator)
+
+    def sightings(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """`as_sent` as often as the owner sends each input, without gradients: (N, repeats, *shape)."""
         with torch.no_grad():
-            if self.defense is None:
-                return self.head(images)
-            return self.defense.protect(self.head(self.defense.protect_inputs(images)))
+            return torch.stack([self.as_sent(images, generator) for _ in range(self.repeats or 1)], dim=1)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -100,12 +111,18 @@ FIELDS = {
     Capability.QUERIES: "query",
     Capability.TAIL: "tail",
     Capability.AUXILIARY: "auxiliary",
+    Capability.REPEATS: "repeats",
 }
 """Where Knowledge keeps each capability."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The activations (N, *shape) as the server decoded them, one row a victim; all that the attack may look at."""
+    """What the server decoded, one row a victim; all that the attack may look at.
+
+    `activations` (N, *shape) are of one message for each input, `repeated` (N, repeats, *shape) of all messages that
+    carry it, where the attacker was granted to know which these are.
+    """
 
     activations: Tensor
+    repeated: Tensor | None = None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attacks.attack import Attack, AttackRefused, AttackSettings
 from attacks.knowledge import LABEL, Knowledge, Observation
+from attacks.sightings import average
 
 
 class ReadingSettings(AttackSettings):
@@ -20,7 +21,10 @@ class ReadingSettings(AttackSettings):
 
 
 class Reading(Attack):
-    """Infers a secret of each input without rebuilding the input. A subclass writes `_read`."""
+    """Infers a secret of each input without rebuilding the input. A subclass writes `_read`.
+
+    Of an input that was sent repeatedly it gets the average of what was seen.
+    """
 
     Settings: ClassVar[type[AttackSettings]] = ReadingSettings
     settings: ReadingSettings
@@ -32,8 +36,8 @@ class Reading(Attack):
         Raises:
             RuntimeError: `prepare` was not called.
         """
-        knowledge = self._checked(observation)
-        scores = self._read(knowledge, observation.activations, self._generator).detach()
+        knowledge, sightings = self._sightings(observation)
+        scores = self._read(knowledge, average(sightings), self._generator).detach()
         # An attacker with broken numbers still has to answer; all values alike is what it knows then.
         return scores.float().softmax(1).nan_to_num(nan=1 / scores.shape[1])
 

@@ -1,15 +1,17 @@
 """What NoPeek costs in training: `python -m benchmarks.nopeek`.
 
 Times whole training steps (forward, backward, Adam) without and with it, in turns within one run, and prints the ratio
-of medians for each network and form. The aim is at most 1.15 at batch 128. Ratios compare across machines, seconds do
-not.
+of medians for each network and form, and writes a record. The aim is at most 1.15 at batch 128. Ratios compare across
+machines, seconds do not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -17,11 +19,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from defenses import make_defense
+from experiments.provenance import provenance
+from split_models.checkpoints import write_atomically
 from split_models.randomness import generator_for, layers_from
 from split_models.split_model import split
 from split_models.tensor_spec import TensorSpec
 from split_models.zoo import build
 
+RECORD = Path("experiments/reproductions/nopeek/nopeek.json")
 AIM = 1.15
 SETTINGS = (("lenet", (1, 28, 28), "relu2"), ("sixconv", (3, 32, 32), "relu22"))
 FORMS = ("none", "biased", "unbiased")
@@ -71,22 +76,29 @@ def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, floa
 
 
 def main() -> None:
-    """Measure and print one line a network."""
+    """Measure, print one line a network, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--record", type=Path, default=RECORD, help="where the record goes")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    results = []
     for model, shape, cut in SETTINGS:
         steps = {form: training_step(model, shape, cut, options.batch, form) for form in FORMS}
         seconds = measure(steps, options.rounds)
-        ratios = [f"{form} x{seconds[form] / seconds['none']:.2f}" for form in FORMS[1:]]
-        verdict = "within" if seconds["biased"] <= AIM * seconds["none"] else "beyond"
+        ratios = {form: seconds[form] / seconds["none"] for form in FORMS[1:]}
+        results.append({"network": model, "cut": cut, "ratios": ratios})
         print(
             f"{model} at {cut}, batch {options.batch}: {1000 * seconds['none']:.1f} ms a step without, "
-            f"{', '.join(ratios)} with NoPeek; {verdict} the aim of x{AIM}"
+            f"{', '.join(f'{form} x{ratio:.2f}' for form, ratio in ratios.items())} with NoPeek; "
+            f"{'within' if ratios['biased'] <= AIM else 'beyond'} the aim of x{AIM}"
         )
+    settings = {name: value for name, value in vars(options).items() if name != "record"}
+    record = {"command": "python -m benchmarks.nopeek", **settings, "results": results, "provenance": provenance()}
+    write_atomically(options.record, (json.dumps(record, indent=1) + "\n").encode())
+    print(f"record: {options.record}")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class Chain(Defense):
         self.random = any(part.random for part in parts)
         self.trains = any(part.trains for part in parts)
         self.in_training = any(part.in_training for part in parts)
+        self.uses_labels = any(part.uses_labels for part in parts)
         self.per_sample_gradients = bool(alone)
 
     @property
@@ -52,10 +53,13 @@ class Chain(Defense):
 
     def attach(self, inputs: TensorSpec, activation: TensorSpec) -> None:
         for number, part in enumerate(self.parts, start=1):
-            try:
+            with _named(number):
                 part.attach(inputs, activation)
-            except DefenseError as error:
-                raise DefenseError(f"chain, part {number}: {error}") from error
+
+    def check_head(self, head: nn.Module) -> None:
+        for number, part in enumerate(self.parts, start=1):
+            with _named(number):
+                part.check_head(head)
 
     @contextmanager
     def around_training(
@@ -122,3 +126,12 @@ class Chain(Defense):
         for part in self.parts:
             activations = part.protect(activations, generator)
         return activations
+
+
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    """Errors inside say which part they are about."""
+    try:
+        yield
+    except DefenseError as error:
+        raise DefenseError(f"chain, part {number}: {error}") from error

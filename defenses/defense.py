@@ -19,7 +19,8 @@ class DefenseError(ValueError):
 
 
 def checked_like(defense: str, given: Tensor, protected: Tensor) -> Tensor:
-    """What a defense made of a tensor, checked to have its shape and dtype, and finite values only.
+    """What a defense made of a tensor, checked to have its shape and dtype, and finite values only; what it left as it
+    was is not looked at.
 
     Raises:
         DefenseError: it has not; the message names the defense.
@@ -29,9 +30,14 @@ def checked_like(defense: str, given: Tensor, protected: Tensor) -> Tensor:
             f"{defense}: expected {tuple(given.shape)} {given.dtype} back, "
             f"got {tuple(protected.shape)} {protected.dtype}; a defense keeps both"
         )
-    if not torch.isfinite(protected).all():
+    # Looking at every value takes longer than many defenses; their sum tells, unless it is too large itself.
+    if protected is not given and not _is_finite(protected.detach().sum()) and not _is_finite(protected):
         raise DefenseError(f"{defense}: its strength drives values out of {given.dtype}; lower it")
     return protected
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,9 @@ class Defense(nn.Module, ABC):
     """Acts in the owner's process, in training and in evaluation alike.
 
     A subclass names itself, lists its settings as keyword arguments of `__init__`, and writes what it needs of the
-    hooks, from first to last: `attach` (it learns where it is), `around_training` and `training_loss` (while the
-    network is trained), `fit` (afterwards), `_protect_inputs` and `_protect` (on every message). Its parameters join
-    the owner's optimiser; parameters and buffers are its state, which travels in a file beside the head.
+    hooks, from first to last: `attach` and `check_head` (it learns where it is), `around_training` and `training_loss`
+    (while the network is trained), `fit` (afterwards), `_protect_inputs` and `_protect` (on every message). Its
+    parameters join the owner's optimiser; parameters and buffers are its state, in a file that travels beside the head.
     """
 
     name: ClassVar[str]
@@ -74,6 +80,7 @@ class Defense(nn.Module, ABC):
     random: bool = False  # does it draw anew for every message? then an attacker may average
     trains: bool = False  # does it shape the network while that is trained?
     in_training: bool = False  # does it also act on the inputs and activations of training batches?
+    uses_labels: bool = False  # does what it does in training depend on labels?
     per_sample_gradients: bool = False  # does it need each sample's gradient in training by itself?
 
     def __init__(self) -> None:
@@ -90,6 +97,14 @@ class Defense(nn.Module, ABC):
 
         Raises:
             DefenseError: it does not fit this cut.
+        """
+        return
+
+    def check_head(self, head: nn.Module) -> None:
+        """Look at the head before anything is trained; every head will do by default.
+
+        Raises:
+            DefenseError: it cannot protect this one.
         """
         return
 

@@ -36,15 +36,16 @@ def check_secrets(scenario: Scenario, attributes: Collection[str]) -> None:
 
 def judged(trial: Trial, attacked: Attacked, victims: LabelledImages, auxiliary: LabelledImages) -> ReadingOutcome:
     """Compare what was read with the victims' secrets, and with the attacker's best guess without an activation."""
-    entry, answer, scores = attacked
+    entry, answer, scores = attacked.entry, attacked.answer, attacked.found
     cls, settings = READINGS[entry.name], make_reading(entry.name, entry.settings).settings
     outcome = ReadingOutcome(
         name=entry.name,
-        label=trial.scenario.attack_label(entry),
+        label=trial.scenario.attack_label(entry, attacked.withheld),
         secret=settings.secret,
         settings=settings.model_dump(mode="json"),
         requires=sorted(cls.requires),
-        uses=sorted(cls.uses & set(trial.scenario.threat_model.grants)),
+        uses=sorted(cls.uses & set(trial.scenario.threat_model.grants) - attacked.withheld),
+        withheld=sorted(attacked.withheld),
         status="refused" if scores is None else "done",
         reason=answer.get("refused", ""),
     )

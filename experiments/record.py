@@ -43,6 +43,7 @@ class AttackOutcome(Part):
     settings: dict[str, Any]  # all of them, defaults included
     requires: list[str]
     uses: list[str]
+    withheld: list[str] = []  # what is granted and it would use, left out to see what that is worth
     status: Literal["done", "refused"]
     reason: str = ""
     leakage: Leakage | None = None
@@ -59,6 +60,7 @@ class ReadingOutcome(Part):
     settings: dict[str, Any]
     requires: list[str]
     uses: list[str]
+    withheld: list[str] = []  # of what was granted and it would have used
     status: Literal["done", "refused"]
     reason: str = ""
     values: int = 0  # how many the secret has

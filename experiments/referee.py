@@ -21,10 +21,10 @@ from experiments.provenance import provenance
 from experiments.readings import judged, reading_doubts
 from experiments.record import AttackOutcome, Cost, Dependence, Leakage, Record, Utility, Victim, pictures_path
 from experiments.sanity import defense_doubts, doubts, wire_doubts
-from experiments.scenario import Named, Scenario, Trial
+from experiments.scenario import Scenario, Trial
 from experiments.statistics import summarise
 from experiments.target import Target, defended
-from experiments.trial import Played
+from experiments.trial import Attacked, Played
 from parties.datasets.dataset import LabelledImages
 from split_models.checkpoints import save_tensors
 from split_models.tensor_spec import TensorSpec
@@ -55,12 +55,17 @@ class Referee:
         order = torch.tensor([self._victim(*row) for row in played.rows])
         victims = self._parts["victims"][order]
         floors = self._floors(victims)
-        outcomes = [self._outcome(*attacked, victims) for attacked in played.attacks]
-        readings = [judged(trial, read, victims, self._parts["auxiliary"]) for read in played.readings]
+        outcomes = [self._outcome(attacked, victims) for attacked in played.attacks]
+        readings = [judged(trial, attacked, victims, self._parts["auxiliary"]) for attacked in played.readings]
         utility = self._utility(played)
+        defense = make_defense(trial.defense.name, trial.defense.settings)
         with torch.no_grad():
             undefended = self._baseline.cut(trial.cut).head(victims.images)
-        pictures = {scenario.attack_label(entry): images for entry, _, images in played.attacks if images is not None}
+        pictures = {
+            scenario.attack_label(attacked.entry, attacked.withheld): attacked.found
+            for attacked in played.attacks
+            if attacked.found is not None
+        }
         save_tensors(
             pictures_path(folder, trial.key),
             {"private": victims.images, **{f"attack {label}": images for label, images in pictures.items()}}
@@ -70,7 +75,7 @@ class Referee:
             *defense_doubts(trial.defense.label, self._target.defense_notes),
             *wire_doubts(undefended, played.on_wire, trial.defense.label),
             *reading_doubts(readings),
-            *doubts(outcomes, floors, utility, make_defense(trial.defense.name, trial.defense.settings).random),
+            *doubts(outcomes, floors, utility, random=defense.random, repeats=scenario.owners.repeats),
         ]
         return Record(
             key=trial.key,
@@ -97,27 +102,29 @@ class Referee:
         )
 
     def _victim(self, owner: str, request_id: int, row: int) -> int:
-        """Which victim is behind a row of a message: owners hold every n-th victim and send them in order."""
-        position = (request_id - 1) * self._batch + row
-        return self._owners.index(owner) + position * len(self._owners)
+        """Which victim is behind a row of a message: owners hold every n-th victim, sent in order and again."""
+        place, owners = self._owners.index(owner), len(self._owners)
+        share = len(range(place, len(self._parts["victims"]), owners))
+        position = ((request_id - 1) * self._batch + row) % share
+        return place + position * owners
 
-    def _outcome(
-        self, entry: Named, answer: dict[str, Any], images: Tensor | None, victims: LabelledImages
-    ) -> AttackOutcome:
+    def _outcome(self, attacked: Attacked, victims: LabelledImages) -> AttackOutcome:
+        entry, images = attacked.entry, attacked.found
         cls = ATTACKS[entry.name]
-        granted = set(self._trial.scenario.threat_model.grants)
+        granted = set(self._trial.scenario.threat_model.grants) - attacked.withheld
         outcome = AttackOutcome(
             name=entry.name,
-            label=self._trial.scenario.attack_label(entry),
+            label=self._trial.scenario.attack_label(entry, attacked.withheld),
             settings=make_attack(entry.name, entry.settings).settings.model_dump(mode="json"),
             requires=sorted(cls.requires),
             uses=sorted(cls.uses & granted),
+            withheld=sorted(attacked.withheld),
             status="refused" if images is None else "done",
-            reason=answer.get("refused", ""),
+            reason=attacked.answer.get("refused", ""),
         )
         if images is None:
             return outcome
-        notes = dict(answer["notes"])
+        notes = dict(attacked.answer["notes"])
         return outcome.model_copy(
             update={
                 "leakage": self._leakage(images, victims),
@@ -161,7 +168,7 @@ class Referee:
             train_accuracy=self._target.train_accuracy,
             accuracy=accuracy(self._baseline.network, test.images, test.labels),
             accuracy_defended=accuracy(self._defended(), test.images, test.labels),
-            accuracy_over_wire=right / len(victims),
+            accuracy_over_wire=right / (len(victims) * self._trial.scenario.owners.repeats),
             evaluator_accuracy=accuracy(self._evaluator, victims.images, victims.labels),
         )
 
@@ -198,8 +205,8 @@ def _dependence(images: Tensor, on_wire: Tensor) -> Dependence | None:
 
 def _timing(scenario: Scenario, played: Played, started: float) -> dict[str, float]:
     attacks = {
-        f"attack {scenario.attack_label(entry)}": answer.get("seconds", 0.0)
-        for entry, answer, _ in (*played.attacks, *played.readings)
+        f"attack {scenario.attack_label(attacked.entry, attacked.withheld)}": attacked.answer.get("seconds", 0.0)
+        for attacked in (*played.attacks, *played.readings)
     }
     wire = max(result["cost"]["seconds"] for result in played.inference.values())
     return {"inference_wire": wire, **attacks, "trial": time.perf_counter() - started}

@@ -89,12 +89,16 @@ class OwnerRole:
         self._queries = QueryEndpoint(owner("queries"), query_budget)
         return {"query_address": self._transport.serve(self._queries)}
 
-    def infer(self, address: str, batch_size: int) -> dict[str, Any]:
-        """Send all private images through the server; says what came back, what it cost and what went where."""
+    def infer(self, address: str, batch_size: int, repeats: int) -> dict[str, Any]:
+        """Send all private images through the server, and all of them again, `repeats` times in total.
+
+        Says what came back, what it cost and what went where.
+        """
         with torch_threads(1):
             channel = self._transport.connect(address, self._owner.hello())
             try:
-                replies = dict(self._owner.infer(channel, self._images, batch_size))
+                images = self._images.repeat(repeats, *[1] * (self._images.ndim - 1))
+                replies = dict(self._owner.infer(channel, images, batch_size))
             finally:
                 channel.close()
         return {
@@ -134,25 +138,28 @@ class ServerRole:
         attack: str,
         settings: dict[str, Any],
         grants: dict[str, Any],
+        seen: list[list[int]],
         seed: int,
         threads: int,
         output: str,
         kept: str | None = None,
     ) -> dict[str, Any]:
-        """Run one attack or reading on the transcript and write what it found to `output`, one a row of `show`.
+        """Run an attack or a reading on the transcript; what it found for each entry of `seen` goes to `output`.
 
-        `grants` maps each granted capability to what it consists of; `kept` is where the attack finds what it learnt
-        from the same knowledge in an earlier trial, or leaves it.
+        `grants` maps each granted capability to what it consists of; `seen` names the rows of `show` that the attack
+        is told to carry the same input, equally many each time; `kept` is where the attack finds what it learnt from
+        the same knowledge in an earlier trial, or leaves it.
         """
         start = time.perf_counter()
         running = make_reading(attack, settings) if attack in READINGS else make_attack(attack, settings)
         running.progress = self._report
-        seen = Observation(self._transcript.activations)
         with torch_threads(threads):
             try:
-                knowledge = granted(self._knowledge(grants, seed), type(running))
+                knowledge = granted(self._knowledge(grants), type(running))
                 prepared(running, knowledge, generator_for(seed, "attack", attack), Path(kept) if kept else None)
-                found = running.read(seen) if isinstance(running, Reading) else running.reconstruct(seen)
+                repeated = self._transcript.activations[torch.tensor(seen)]
+                observed = Observation(repeated[:, 0], repeated)
+                found = running.read(observed) if isinstance(running, Reading) else running.reconstruct(observed)
             except (AttackRefused, QueryBudgetExhausted) as refusal:
                 return {"refused": str(refusal)}
         save_tensors(Path(output), {"found": found})
@@ -163,18 +170,19 @@ class ServerRole:
         self._transport.close()
         return {}
 
-    def _knowledge(self, grants: dict[str, Any], seed: int) -> Knowledge:
+    def _knowledge(self, grants: dict[str, Any]) -> Knowledge:
         query = grants.get(Capability.QUERIES)
         return Knowledge(
             input_spec=self._identity.input_spec,
             activation_spec=self._activation,
             head=self._head(grants.get(Capability.HEAD)),
             fresh_head=self._fresh_head if Capability.ARCHITECTURE in grants else None,
-            defense=self._defense(grants.get(Capability.DEFENSE), seed),
+            defense=self._defense(grants.get(Capability.DEFENSE)),
             query=self._query(query["address"]) if query else None,
             query_budget=query["budget"] if query else 0,
             tail=self._parts.tail if Capability.TAIL in grants else None,
             auxiliary=_auxiliary(grants.get(Capability.AUXILIARY)),
+            repeats=grants.get(Capability.REPEATS),
         )
 
     def _head(self, path: str | None) -> Callable[[Tensor], Tensor] | None:
@@ -185,16 +193,12 @@ class ServerRole:
             network = build(self._identity.model, self._identity.input_spec, self._identity.classes)
         return split(network, self._point.cut).head
 
-    def _defense(self, granted: dict[str, Any] | None, seed: int) -> KnownDefense | None:
+    def _defense(self, granted: dict[str, Any] | None) -> KnownDefense | None:
         if granted is None:
             return None
+        # The attacker knows the defense, not the owner's randomness: it passes a generator of its own.
         copy = load_defense(granted, self._identity.input_spec, self._activation)
-        # The attacker knows the defense, not the owner's randomness: it draws its own.
-        generator = generator_for(seed, "attacker's copy of the defense")
-        return KnownDefense(
-            protect_inputs=lambda inputs: copy.protect_inputs(inputs, generator),
-            protect=lambda activations: copy.protect(activations, generator),
-        )
+        return KnownDefense(copy.protect_inputs, copy.protect)
 
     def _query(self, address: str) -> Callable[[Tensor], Tensor]:
         def query(images: Tensor) -> Tensor:

@@ -16,14 +16,19 @@ MARGIN_DB = 1.0
 
 
 def doubts(
-    attacks: Sequence[AttackOutcome], floors: Mapping[str, Leakage], utility: Utility, defense_random: bool
+    attacks: Sequence[AttackOutcome], floors: Mapping[str, Leakage], utility: Utility, *, random: bool, repeats: int
 ) -> list[str]:
-    """What a careful reader would ask about these results."""
-    done = {outcome.label: outcome for outcome in attacks if outcome.leakage}
+    """What a careful reader would ask about these results.
+
+    `random`: does the defense draw? `repeats`: how often was each input sent? An attack from
+    which knowledge was withheld is there to be weak: it raises no doubt.
+    """
+    done = {outcome.label: outcome for outcome in attacks if outcome.leakage and not outcome.withheld}
     return [
         *_not_better_than_floor(done, floors),
         *_white_box_weaker(done),
-        *_random_defense(done, defense_random),
+        *_no_gradient(done),
+        *(_random_defense(done, repeats) if random else []),
         *_utility(utility),
     ]
 
@@ -73,10 +78,19 @@ def _white_box_weaker(done: Mapping[str, AttackOutcome]) -> list[str]:
     ]
 
 
-def _random_defense(done: Mapping[str, AttackOutcome], defense_random: bool) -> list[str]:
-    if not (defense_random and done):
+def _no_gradient(done: Mapping[str, AttackOutcome]) -> list[str]:
+    return [
+        f"{label} met no gradient for {count} of its victims: its search stood still, which is no sign of privacy"
+        for label, outcome in done.items()
+        if (count := outcome.notes.get("without_gradient", 0))
+    ]
+
+
+def _random_defense(done: Mapping[str, AttackOutcome], repeats: int) -> list[str]:
+    averaged = repeats > 1 and any(Capability.REPEATS in (*o.requires, *o.uses) for o in done.values())
+    if averaged or not done:
         return []
-    return ["the defense is random and each input was seen once; an attacker who sees it repeatedly averages"]
+    return ["the defense is random and no attack averaged; who sees an input repeatedly does (owners.repeats)"]
 
 
 def _utility(utility: Utility) -> list[str]:

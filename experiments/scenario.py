@@ -80,6 +80,7 @@ class Owners(Strict):
 
     count: int = Field(default=1, ge=1, le=64, description="processes, one each")
     batch_size: int = Field(default=16, ge=1, description="images per message")
+    repeats: int = Field(default=1, ge=1, le=1000, description="how often each input is sent, with fresh randomness")
 
 
 class ThreatModel(Strict):
@@ -87,6 +88,7 @@ class ThreatModel(Strict):
 
     grants: tuple[Capability, ...] = tuple(Capability)
     query_budget: int = Field(default=10_000, ge=0, description="images that the owner answers for the attacker")
+    unaware_too: bool = Field(default=True, description="run what uses the defense once more without knowing of it")
 
 
 class Named(BaseModel):
@@ -129,10 +131,14 @@ class Scenario(Strict):
             for defense in self.defenses:
                 yield Trial(scenario=self, cut=cut, defense=defense)
 
-    def attack_label(self, entry: Named) -> str:
-        """What tables call an attack or a reading: its name, with its settings where the name is there repeatedly."""
+    def attack_label(self, entry: Named, withheld: frozenset[Capability] = frozenset()) -> str:
+        """What tables call an attack or a reading: its name, with its settings where the name is there repeatedly.
+
+        An attack from which something granted is withheld is called unaware.
+        """
         alone = sum(other.name == entry.name for other in (*self.attacks, *self.readings)) == 1
-        return entry.name if alone else entry.label
+        label = entry.name if alone else entry.label
+        return f"{label} unaware" if withheld else label
 
     def key(self, *parts: str) -> str:
         """16 hex digits over the named fields: equal for equal content, whatever its order in the file."""
@@ -261,7 +267,9 @@ def check_against_data(scenario: Scenario, input_spec: TensorSpec, classes: int)
         activation = output_spec(parts.head, input_spec)
         for entry in scenario.defenses:
             try:
-                make_defense(entry.name, entry.settings).attach(input_spec, activation)
+                defense = make_defense(entry.name, entry.settings)
+                defense.attach(input_spec, activation)
+                defense.check_head(parts.head)
             except DefenseError as error:
                 raise ScenarioError(f"{entry.label} at {cut}: {error}") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,22 @@ from torch import Tensor
 from attacks import on_smashed_data
 from attacks.knowledge import Capability
 from attacks.readings import READINGS
+from defenses import make_defense
 from experiments.crew import SERVER, Crew
 from experiments.keeping import place_of
 from experiments.scenario import Named, Trial
 from split_models.checkpoints import load_tensors
 from split_models.randomness import seed_for
 
-Attacked = tuple[Named, dict[str, Any], Tensor | None]
-"""An entry of the scenario, the server's answer, and what was found, a row an observed activation."""
+
+@dataclass(frozen=True)
+class Attacked:
+    """One attack or reading of a trial, and what came of it."""
+
+    entry: Named
+    withheld: frozenset[Capability]  # of what is granted
+    answer: dict[str, Any]  # the server's
+    found: Tensor | None  # reconstructions, or scores of a secret's values, one a victim; None where it was refused
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,9 @@ class Played:
     """What came out of a trial, before anybody judges it."""
 
     inference: dict[str, dict[str, Any]]  # per owner: predictions by request id, and cost
-    attacks: list[Attacked]  # with reconstructions
-    readings: list[Attacked]  # with how likely each value of the secret is
-    on_wire: Tensor  # activations as the server decoded them
+    attacks: list[Attacked]
+    readings: list[Attacked]
+    on_wire: Tensor  # activations as the server decoded them when each victim was sent for the first time
     rows: list[tuple[str, int, int]]  # for each row of on_wire: owner, request id, row of that message
 
 
@@ -56,24 +64,52 @@ def play(
     opened = crew.ask({SERVER: ("begin", {"model": scenario.model.name, "tail": str(checkpoints["tail"])})})[SERVER]
     begin = {owner: _beginning(trial, owner, checkpoints["head"], defense, scratch.parent) for owner in owners}
     begun = crew.ask({owner: ("begin", arguments) for owner, arguments in begin.items()})
-    infer = {"address": opened["address"], "batch_size": scenario.owners.batch_size}
+    repeats = scenario.owners.repeats
+    infer = {"address": opened["address"], "batch_size": scenario.owners.batch_size, "repeats": repeats}
     inference = crew.ask(dict.fromkeys(owners, ("infer", infer)))
     seen_path = scratch / "seen.safetensors"
     rows = crew.ask({SERVER: ("show", {"output": str(seen_path)})})[SERVER]["rows"]
-    seen, _ = load_tensors(seen_path)
+    on_wire = load_tensors(seen_path)[0]["activations"]
+    seen = same_input([owner for owner, _, _ in rows], repeats)
+    first = [each[0] for each in seen]
     address, auxiliary = begun[owners[0]]["query_address"], scratch.parent / "auxiliary.safetensors"
     offered = _grants(trial, checkpoints["head"], defense, address, auxiliary)
-    attacks: list[Attacked] = []
-    readings: list[Attacked] = []
-    for entry in (*scenario.attacks, *scenario.readings):
-        wanted = on_smashed_data(entry.name).wants()
+    attacked = []
+    for entry, withheld in both_ways(trial):
+        wanted = on_smashed_data(entry.name).wants() - withheld
         grants = {capability: offer for capability, offer in offered.items() if capability in wanted}
         place = place_of(trial, entry, grants, begin[owners[0]], checkpoints["tail"], kept)
-        kind = readings if entry.name in READINGS else attacks
-        kind.append(_attack(trial, entry, grants, place, crew, scratch, say))
+        attacked.append(_attack(trial, entry, withheld, grants, seen, place, crew, scratch, say))
     crew.ask({**{owner: ("end", {}) for owner in owners}, SERVER: ("end", {})})
-    whose = [(owner, request, row) for owner, request, row in rows]
-    return Played(inference, attacks, readings, seen["activations"], whose)
+    return Played(
+        inference,
+        [one for one in attacked if one.entry.name not in READINGS],
+        [one for one in attacked if one.entry.name in READINGS],
+        on_wire[first],
+        [(owner, request, row) for owner, request, row in map(rows.__getitem__, first)],
+    )
+
+
+def both_ways(trial: Trial) -> Iterator[tuple[Named, frozenset[Capability]]]:
+    """Attacks and readings with what is withheld: who uses knowledge of a defense that acts also runs without it."""
+    threat_model, defense = trial.scenario.threat_model, make_defense(trial.defense.name, trial.defense.settings)
+    acts = defense.on_wire or defense.on_inputs
+    unaware_too = threat_model.unaware_too and acts and Capability.DEFENSE in threat_model.grants
+    for entry in (*trial.scenario.attacks, *trial.scenario.readings):
+        yield entry, frozenset()
+        if unaware_too and Capability.DEFENSE in on_smashed_data(entry.name).uses:
+            yield entry, frozenset({Capability.DEFENSE})
+
+
+def same_input(owners: Sequence[str], repeats: int) -> list[list[int]]:
+    """Which rows of a transcript carry the same input, for each input in the order of first sightings.
+
+    `owners` are the senders, row by row; each has sent all its inputs in order, and all of them again, `repeats` times.
+    """
+    rows: dict[str, list[int]] = {}
+    for number, owner in enumerate(owners):
+        rows.setdefault(owner, []).append(number)
+    return [own[first :: len(own) // repeats] for own in rows.values() for first in range(len(own) // repeats)]
 
 
 def _beginning(trial: Trial, owner: str, head: Path, defense: dict[str, Any], shared: Path) -> dict[str, Any]:
@@ -91,22 +127,23 @@ def _beginning(trial: Trial, owner: str, head: Path, defense: dict[str, Any], sh
 def _attack(
     trial: Trial,
     entry: Named,
+    withheld: frozenset[Capability],
     grants: dict[str, Any],
+    seen: list[list[int]],
     kept: Path | None,
     crew: Crew,
     scratch: Path,
     say: Callable[[str, float], None],
 ) -> Attacked:
-    step = f"{trial.label}: {entry.name}"
+    step = f"{trial.label}: {trial.scenario.attack_label(entry, withheld)}"
     say(step, 0.0)
-    output = scratch / "found.safetensors"
-    output.unlink(missing_ok=True)
     output = scratch / "found.safetensors"
     output.unlink(missing_ok=True)
     arguments = {
         "attack": entry.name,
         "settings": entry.settings,
         "grants": grants,
+        "seen": seen if Capability.REPEATS in grants else [each[:1] for each in seen],
         "seed": seed_for(trial.scenario.seed, "attacker"),
         "threads": trial.scenario.threads,
         "output": str(output),
@@ -115,7 +152,7 @@ def _attack(
     command = {SERVER: ("attack", arguments)}
     answer = crew.ask(command, report=lambda name, fraction: say(step, fraction))[SERVER]
     found = None if "refused" in answer else load_tensors(output)[0]["found"]
-    return entry, answer, found
+    return Attacked(entry, withheld, answer, found)
 
 
 def _grants(trial: Trial, head: Path, defense: dict[str, Any], query_address: str, auxiliary: Path) -> dict[str, Any]:
@@ -127,5 +164,6 @@ def _grants(trial: Trial, head: Path, defense: dict[str, Any], query_address: st
         Capability.QUERIES: {"address": query_address, "budget": trial.scenario.threat_model.query_budget},
         Capability.TAIL: True,
         Capability.AUXILIARY: str(auxiliary),
+        Capability.REPEATS: trial.scenario.owners.repeats,
     }
     return {capability.value: everything[capability] for capability in trial.scenario.threat_model.grants}

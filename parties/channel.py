@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from parties.messages import Hello, Session, TensorMessage, Terms
 
@@ -25,6 +25,15 @@ class Endpoint(Protocol):
 
     def close(self, session: Session) -> None:
         """The session has ended, in order or not."""
+        ...
+
+
+@runtime_checkable
+class WorksAfterwards(Protocol):
+    """An endpoint with work that its asker need not wait for."""
+
+    def after(self, session: Session) -> None:
+        """A reply is on its way; called by the thread that answered, before the session's next request."""
         ...
 
 

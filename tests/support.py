@@ -81,6 +81,7 @@ class Stage:
     spec: TensorSpec
     auxiliary: Auxiliary
     query_budget: int = 1000
+    repeats: int = 1
     protect: Callable[[Tensor], Tensor] = lambda activations: activations
     parts: SplitModel = field(init=False)
     query: Query = field(init=False)
@@ -101,11 +102,12 @@ class Stage:
             activation_spec=output_spec(self.parts.head, self.spec),
             head=self.parts.head,
             fresh_head=self._fresh_head,
-            defense=KnownDefense(protect_inputs=lambda images: images, protect=self.protect),
+            defense=KnownDefense(lambda images, generator: images, lambda sent, generator: self.protect(sent)),
             query=self.query,
             query_budget=self.query_budget,
             tail=self.parts.tail,
             auxiliary=self.auxiliary,
+            repeats=self.repeats,
         )
 
     def _fresh_head(self, generator: torch.Generator) -> nn.Module:

@@ -22,6 +22,7 @@ FIELD = {  # written down a second time on purpose: a slip in the attack's own t
     Capability.QUERIES: "query",
     Capability.TAIL: "tail",
     Capability.AUXILIARY: "auxiliary",
+    Capability.REPEATS: "repeats",
 }
 
 pytestmark = pytest.mark.parametrize("name", ATTACKS)
@@ -147,6 +148,24 @@ def test_neighbours_in_the_batch_do_not_matter(name: str, stage: Stage) -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
     turned = attack.reconstruct(Observation(seen.flip(0))).flip(0)
     torch.testing.assert_close(together, turned, rtol=0, atol=1e-4)
+
+
+def test_repeated_sightings_count_where_they_are_granted_alone(name: str) -> None:
+    stage = small_stage("lenet", 1, "relu1", repeats=4)
+    clean = stage.observed(victims(stage))
+    repeated = clean[:, None] + torch.rand(len(clean), 4, *clean.shape[1:], generator=torch.Generator().manual_seed(2))
+    found = {}
+    for granted_too in (True, False):
+        knowledge = granted(stage.knowledge(), ATTACKS[name])
+        if not granted_too:
+            knowledge = without(knowledge, Capability.REPEATS)
+        for seen in (Observation(repeated[:, 0]), Observation(repeated[:, 0], repeated)):
+            attack = fast(ATTACKS[name])
+            attack.prepare(knowledge, torch.Generator().manual_seed(0))
+            found[granted_too, seen.repeated is not None] = attack.reconstruct(seen)
+    assert torch.equal(found[False, True], found[False, False])
+    assert Capability.REPEATS in ATTACKS[name].uses
+    assert not torch.equal(found[True, True], found[True, False])
 
 
 def test_broken_activations_are_refused(name: str, stage: Stage) -> None:

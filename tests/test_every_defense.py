@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +18,12 @@ from parties.compute_server import ComputeServer, SplitPoint
 from parties.data_owner import DataOwner
 from parties.in_process import InProcessChannel
 from parties.transcript import Transcript
+from split_models.checkpoints import load_tensors, save_tensors
 from split_models.randomness import layers_from
 from split_models.split_model import output_spec
 from split_models.tensor_spec import TensorSpec
 from split_models.training import minimise
-from tests.support import EVERY_CUT, small_stage, smooth_images
+from tests.support import EVERY_CUT, Stage, small_stage, smooth_images
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,62 @@ def test_shape_and_dtype_are_kept(name: str, shape: tuple[int, ...], batch: int,
 
 @every_defense
 @pytest.mark.parametrize("model, channels, cut", EVERY_CUT)
-def test_works_at_every_cut(name: str, model: str, channels: int, cut: str) -> None:
-    stage = small_stage(model, channels, cut)
-    given = stage.observed(smooth_images(2, stage.spec))
-    protected = moderate(name, tuple(given.shape[1:])).protect(given, generator())
-    assert torch.equal(protected, given) == (not MADE[name].on_wire)
+def test_trains_fits_and_protects_at_every_cut(name: str, model: str, channels: int, cut: str) -> None:
+    stage, defense = small_stage(model, channels, cut), make_defense(name, CASES[name].felt)
+    images, labels = smooth_images(4, stage.spec), torch.arange(4)
+    given = stage.observed(images)
+    with layers_from(generator(3)):
+        defense.attach(stage.spec, TensorSpec(tuple(given.shape[1:])))
+    mixes = any(isinstance(layer, nn.BatchNorm2d) for layer in stage.parts.head.modules())
+    if defense.per_sample_gradients and mixes:
+        with pytest.raises(DefenseError, match=name):
+            defense.check_head(stage.parts.head)
+        return
+    defense.check_head(stage.parts.head)
+    if defense.trains:
+        hidden = given.clone().requires_grad_()
+        sent, added = defense.train().training_pass(images, hidden, labels, generator())
+        (stage.parts.tail(sent).square().sum() + added).backward()
+        assert hidden.grad is not None
+        assert torch.isfinite(hidden.grad).all()
+    if defense.fits:
+        frozen = FrozenSplit(stage.parts.head, stage.parts.tail, images, labels)
+        defense.fit(frozen, generator(5), lambda fraction: None)
+    defense.eval()
+    for batch in (1, 3):
+        with torch.no_grad():
+            protected = defense.protect(given[:batch], generator())
+        assert torch.equal(protected, given[:batch]) == (not MADE[name].on_wire)
+
+
+ON_INPUTS = {name: {**case.felt, "where": "input"} for name, case in CASES.items() if "where" in MADE[name].settings}
+
+
+@pytest.mark.parametrize("name", ON_INPUTS)
+@pytest.mark.parametrize("shape", [(1, 30), (3, 8, 8)], ids=str)
+@pytest.mark.parametrize("batch", [1, 17])
+def test_it_acts_on_inputs_instead_where_that_is_asked(name: str, shape: tuple[int, ...], batch: int) -> None:
+    defense, inputs, hidden = make_defense(name, ON_INPUTS[name]), activations(batch, *shape), activations(batch, 12)
+    protected = defense.eval().protect_inputs(inputs, generator())
+    assert protected.shape == inputs.shape
+    assert not torch.equal(protected, inputs)
+    assert not torch.equal(protected, defense.protect_inputs(inputs, generator(1))), "its noise is of the generator"
+    assert torch.equal(defense.protect(hidden, generator()), hidden), "and not on activations as well"
+    assert make_defense(name, defense.settings).on_inputs
+    if CASES[name].off is not None:
+        idle = make_defense(name, {**CASES[name].off, "where": "input"})  # type: ignore[dict-item]
+        assert torch.equal(idle.protect_inputs(inputs, generator()), inputs)
+    if "in_training" in defense.settings:
+        trained = make_defense(name, {**ON_INPUTS[name], "in_training": True})
+        assert torch.equal(trained.training_inputs(inputs, generator()), protected)
+        assert torch.equal(defense.training_inputs(inputs, generator()), inputs)
+
+
+@pytest.mark.parametrize("name", ON_INPUTS)
+def test_what_it_does_to_inputs_is_seen_on_the_wire(name: str) -> None:
+    stage = small_stage("lenet", 1, "relu1")
+    images = smooth_images(6, stage.spec)
+    assert (_on_the_wire(stage, make_defense(name, ON_INPUTS[name]), images) != stage.observed(images)).any()
 
 
 def test_every_defense_but_none_acts_somewhere() -> None:
@@ -196,6 +249,15 @@ def test_trainable_parameters_move_in_training(name: str, settings: dict[str, An
     assert all(torch.isfinite(value).all() for value in after.state().values())
 
 
+@pytest.mark.parametrize("name", [name for name, made in MADE.items() if made.trains and CASES[name].most])
+def test_very_high_strength_in_training_breaks_nothing(name: str) -> None:
+    settings = CASES[name].most
+    assert settings is not None
+    defense, given = ready(name, settings, (4, 3, 3), epochs=2), activations(5, 4, 3, 3)
+    assert all(torch.isfinite(value).all() for value in defense.state().values())
+    assert torch.isfinite(defense.protect(given, generator())).all()
+
+
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.off is not None])
 def test_strength_0_adds_nothing_to_the_loss(name: str) -> None:
     images, labels = torch.rand(12, 1, 6, 6, generator=generator()), torch.arange(12) % 3
@@ -208,18 +270,23 @@ def test_strength_0_adds_nothing_to_the_loss(name: str) -> None:
 @every_active
 def test_bytes_on_the_wire_change(name: str) -> None:
     stage = small_stage("lenet", 1, "relu1")
-    images, activation = smooth_images(6, stage.spec), output_spec(stage.parts.head, stage.spec)
-    point = SplitPoint("lenet", "0" * 64, "relu1")
-    defense = moderate(name, activation.shape).train()  # as it is left after a training run
-    transcript = Transcript()
+    images = smooth_images(6, stage.spec)
+    plain = stage.observed(images)
+    defense = moderate(name, tuple(plain.shape[1:])).train()  # as it is left after a training run
+    seen = _on_the_wire(stage, defense, images)
+    assert not defense.training
+    assert (seen != plain).any(dim=(1, 2, 3)).all(), "each victim is protected"
+
+
+def _on_the_wire(stage: Stage, defense: Defense, images: Tensor) -> Tensor:
+    """What the server decodes of the messages of an owner with this defense."""
+    activation, transcript = output_spec(stage.parts.head, stage.spec), Transcript()
+    point = SplitPoint("lenet", "0" * 64, stage.cut)
     server = ComputeServer(stage.parts.tail, point, activation, 4, transcript)
     owner = DataOwner("owner", stage.parts.head, defense, point, stage.spec, activation, generator())
     with InProcessChannel(server, owner.hello()) as channel:
         list(owner.infer(channel, images, batch_size=4))
-    with torch.no_grad():
-        plain = stage.parts.head(images)
-    assert not defense.training
-    assert (transcript.activations != plain).any(dim=(1, 2, 3)).all(), "each victim is protected"
+    return transcript.activations
 
 
 @every_active
@@ -314,10 +381,25 @@ def test_the_training_loss_is_a_finite_scalar(name: str) -> None:
 
 
 @every_defense
-def test_state_survives_a_checkpoint(name: str) -> None:
-    given, old = activations(5, 4, 6, 6), moderate(name)
-    new = put_up(name, old.settings, TensorSpec((1, 6, 6), low=0.0, high=1.0), TensorSpec((4, 6, 6)), old.state())
+def test_state_survives_a_file(name: str, tmp_path: Path) -> None:
+    given, old, path = activations(5, 4, 6, 6), moderate(name), tmp_path / "defense.safetensors"
+    state = old.state()
+    if state:
+        save_tensors(path, state)
+        state = load_tensors(path)[0]
+    new = put_up(name, old.settings, TensorSpec((1, 6, 6), low=0.0, high=1.0), TensorSpec((4, 6, 6)), state)
     assert torch.equal(old.protect(given, generator()), new.protect(given, generator()))
+
+
+@every_defense
+def test_a_state_that_does_not_fit_is_refused(name: str) -> None:
+    old, inputs = moderate(name, (8, 6, 6)), TensorSpec((1, 6, 6), low=0.0, high=1.0)
+    foreign = {**old.state(), "noise of another defense": torch.zeros(3)}
+    with pytest.raises(DefenseError, match=f"{name}: expected a state with .*; give the file that was written for"):
+        put_up(name, old.settings, inputs, TensorSpec((8, 6, 6)), foreign)
+    if any(value.ndim for value in old.state().values()):  # what was learnt at a cut of another size
+        with pytest.raises(DefenseError, match=f"{name}: expected a state"):
+            put_up(name, old.settings, inputs, TensorSpec((4, 6, 6)), old.state())
 
 
 @every_defense
@@ -363,6 +445,22 @@ def test_an_unknown_defense_names_those_there_are() -> None:
 def test_strength_beyond_the_dtype_is_an_error_not_a_nan(name: str) -> None:
     with pytest.raises(DefenseError, match="lower it"):
         make_defense(name, {CASES[name].strength: 3e38}).protect(activations(64, 64), generator())
+
+
+def test_values_that_are_not_finite_are_caught_and_large_ones_are_not() -> None:
+    class Spoiling(Defense):
+        name = "spoiling"
+
+        def _protect(self, activations: Tensor, generator: torch.Generator) -> Tensor:
+            return torch.cat([activations[:-1], torch.tensor(self.last).expand(1, 2)])
+
+    spoiling = Spoiling()
+    for last in ([math.nan, 0.0], [math.inf, 0.0], [math.inf, -math.inf]):
+        spoiling.last = last
+        with pytest.raises(DefenseError, match="spoiling: its strength"):
+            spoiling.protect(activations(3, 2), generator())
+    spoiling.last = [3e38, 3e38]
+    assert spoiling.protect(activations(3, 2), generator()).sum() == math.inf
 
 
 def test_a_defense_that_changes_the_shape_is_caught() -> None:

@@ -25,7 +25,7 @@ def _rows() -> list[str]:
     rows = []
     for path in [path for folder in folders for path in sorted((ROOT / folder).glob("*.json"))]:
         record = read_record(path)
-        outcomes = {outcome.name: outcome.leakage for outcome in record.attacks}
+        outcomes = {outcome.name: outcome.leakage for outcome in record.attacks if not outcome.withheld}
         floors = [record.floors["mean_image"], record.floors["nearest_auxiliary"]]
         cells = [_cell(leakage) for leakage in (*(outcomes[name] for name in ATTACKS), *floors)]
         rows.append(f"| {' | '.join([record.cut, _defense(record), *cells])} |")

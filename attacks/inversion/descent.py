@@ -39,12 +39,14 @@ def descend(
 
     Adam with a first step of `step` times the range of pixel values, projected onto that range. Each victim keeps the
     iterate with the lowest of the attacker's own loss, shortens its steps when that stops falling, and leaves the batch
-    when it has converged, at the latest after `iterations`. No victim's result depends on its neighbours.
+    when it has converged, at the latest after `iterations`. No victim's result depends on its neighbours, unless the
+    head says that its batch stays together; then the last to converge ends the search.
     """
     low, high = value_range(spec)
+    step = step * (high - low) * objective.prior.step
     count = len(objective.activations)
     found, losses = objective.begun.clone(), objective.activations.new_full((count,), torch.inf)
-    rows, now = torch.arange(count), _State.at(objective.begun, step * (high - low))
+    rows, now = torch.arange(count), _State.at(objective.begun, step)
     taken = 0
     while len(rows) and taken < iterations:
         before = now.best_loss.clone()
@@ -52,8 +54,10 @@ def descend(
             taken += 1
             now.advance(objective, taken, low, high)
         found[rows], losses[rows] = now.best, now.best_loss
-        going = ~now.converged(before, step * (high - low))
-        if not going.all():
+        going = ~now.converged(before, step)
+        if not going.any():
+            break
+        if not going.all() and not getattr(objective.head, "keeps_batch", False):
             rows, objective = rows[going], objective.of(going)
             now = now.of(going)
         progress(taken / iterations)

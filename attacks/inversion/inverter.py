@@ -29,11 +29,15 @@ class SearchSettings(AttackSettings):
 
 @dataclass(frozen=True)
 class Inversion:
-    """What came out: images (N, C, H, W), each one's loss (N,), and the steps that the slowest victim took."""
+    """What came out: images (N, C, H, W), each one's loss (N,), and the steps that the slowest victim took.
+
+    `without_gradient` counts victims that a search could not move: nothing led away from anywhere it began.
+    """
 
     images: Tensor
     losses: Tensor
     steps: int
+    without_gradient: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,28 +63,31 @@ class Inverter:
     ) -> Inversion:
         """Invert activations (N, *shape) with a weight of the prior for each of them (N,)."""
         groups = torch.arange(len(activations)).split(self.settings.batch)
-        images, losses, steps = [], [], 0
+        images, losses, steps, stuck = [], [], 0, 0
         for number, rows in enumerate(groups):
             seen, begun = activations[rows], prior.begin(activations[rows], self.spec)
             objective = Objective(self.head, seen, prior, weight[rows], begun, self.zero_trust)
             if self.solves(prior, weight):
                 found, loss, taken = solve(objective, self.settings.iterations)
             else:
-                found, loss, taken = self._searched(
+                found, loss, taken, still = self._searched(
                     objective,
                     lambda part, number=number: progress((number + part) / len(groups)),  # type: ignore[misc]
                 )
+                stuck += int(still.sum())
             progress((number + 1) / len(groups))
             images.append(found)
             losses.append(loss)
             steps = max(steps, taken)
-        return Inversion(torch.cat(images), torch.cat(losses), steps)
+        return Inversion(torch.cat(images), torch.cat(losses), steps, stuck)
 
-    def _searched(self, objective: Objective, progress: Progress) -> tuple[Tensor, Tensor, int]:
+    def _searched(self, objective: Objective, progress: Progress) -> tuple[Tensor, Tensor, int, Tensor]:
         """Search from where the prior says, and once more from noise where no gradient led away from there.
 
-        A flat image may leave every unit behind it inactive. The noise is the same for every victim.
+        A flat image may leave every unit behind it inactive. The noise is the same for every victim. Last comes which
+        victims (N,) met no gradient at all.
         """
+        still = objective.without_gradient()
         limits, step = {"iterations": self.settings.iterations, "progress": progress}, self.settings.step
         found, loss, taken = descend(objective, self.spec, step=step, **limits)  # type: ignore[arg-type]
         dead = loss > NEARLY_NOTHING
@@ -91,7 +98,8 @@ class Inverter:
                 objective.of(dead), begun=(low + (high - low) * noise).expand(int(dead.sum()), *self.spec.shape)
             )
             again, lower, more = descend(elsewhere, self.spec, step=step, **limits)  # type: ignore[arg-type]
+            still[dead] &= elsewhere.without_gradient()
             better = lower < loss[dead]
             rows = dead.nonzero()[:, 0][better]
             found[rows], loss[rows], taken = again[better], lower[better], taken + more
-        return found, loss, taken
+        return found, loss, taken, still

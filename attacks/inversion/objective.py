@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from attacks.inversion.priors.prior import Prior
@@ -40,6 +41,15 @@ class Objective:
         """The loss of each victim's variables, (N, …) → (N,)."""
         images = self.prior.images(variables)
         return self.misfit(images) + self.weight * self.prior.penalty(images, self.begun)
+
+    def without_gradient(self) -> Tensor:
+        """For which victims (N,) the misfit does not change, to first order, where the search begins."""
+        variables = self.begun.detach().requires_grad_()
+        misfit = self.misfit(self.prior.images(variables)).sum()
+        if not misfit.requires_grad:
+            return torch.ones(len(variables), dtype=torch.bool)
+        (gradient,) = torch.autograd.grad(misfit, variables)
+        return (gradient == 0).flatten(1).all(1)
 
     def of(self, rows: Tensor | slice) -> Objective:
         """The same for some of the victims."""

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from attacks.attack import ActivationAttack, AttackSettings
 from attacks.inversion.affine import is_affine
+from attacks.inversion.forward_model import ForwardModel, learnt
 from attacks.inversion.inverter import Inverter, SearchSettings
+from attacks.inversion.objective import Head
 from attacks.inversion.priors import PRIORS, PriorName
 from attacks.inversion.priors.prior import Prior
 from attacks.inversion.priors.smoothness import TotalVariation
@@ -39,28 +41,33 @@ class InversionSettings(SearchSettings):
         description="λ, relative to the activation's energy; of several, the best on validation images",
     )
     tuning_images: int = Field(default=5, ge=1, description="validation images that choose prior and weight")
+    draws: int = Field(
+        default=8, ge=1, description="of the defense for its expectation in the loss, where it is no noise around 0"
+    )
 
 
 class RegularizedInversion(ActivationAttack):
     """Knows the head's weights. With auxiliary images it chooses prior and λ on them, through the defense if known.
 
     An affine head is recognised by probing it, and solved. Knowing the defense, the attack also learns whether an
-    observed 0 is an activation or a mask.
+    observed 0 is an activation or a mask, how repeated sightings are best merged, and whether what it saw is better
+    compared with what the head computes or with the expectation of what is sent.
     """
 
     name = "regularized_inversion"
     requires = frozenset({Capability.HEAD})
-    uses = frozenset({Capability.DEFENSE, Capability.AUXILIARY})
+    uses = frozenset({Capability.DEFENSE, Capability.AUXILIARY, Capability.REPEATS})
     Settings: ClassVar[type[AttackSettings]] = InversionSettings
     settings: InversionSettings
 
     def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
         assert knowledge.head is not None
-        zero_trust = 1.0
+        self._model = ForwardModel((knowledge.head,))
         if knowledge.defense is not None and knowledge.auxiliary is not None:
-            zero_trust = _zero_trust(knowledge, knowledge.auxiliary.validation_images)
+            images = knowledge.auxiliary.validation_images
+            self._model = learnt(knowledge, images, self.settings.draws, generator)
         affine = is_affine(knowledge.head, knowledge.input_spec, generator)
-        self._inverter = Inverter(knowledge.head, knowledge.input_spec, self.settings, affine, zero_trust)
+        self._inverter = self._inverter_of(knowledge, self._model.heads[0], affine)
         candidates = [PRIORS[name]() for name in self.settings.priors]
         priors = [prior for prior in candidates if prior.needs <= knowledge.capabilities]
         self._prior, self._weight = PLAIN, 0.0 if affine else self._middle_weight
@@ -69,7 +76,17 @@ class RegularizedInversion(ActivationAttack):
         elif priors and not affine:
             self._prior = priors[0]
             self._prior.prepare(knowledge, generator)
-        self.notes.update(affine=affine, zero_trust=zero_trust, prior=self._prior.name, weight=self._weight)
+        self.notes.update(
+            affine=affine,
+            merge=self._model.merge,
+            zero_trust=self._model.zero_trust,
+            expectation=self._inverter.head is not knowledge.head,
+            prior=self._prior.name,
+            weight=self._weight,
+        )
+
+    def _inverter_of(self, knowledge: Knowledge, head: Head, affine: bool = False) -> Inverter:
+        return Inverter(head, knowledge.input_spec, self.settings, affine, self._model.zero_trust)
 
     @property
     def _middle_weight(self) -> float:
@@ -78,29 +95,37 @@ class RegularizedInversion(ActivationAttack):
     def _tune(
         self, knowledge: Knowledge, auxiliary: Auxiliary, priors: list[Prior], generator: torch.Generator
     ) -> None:
-        """Choose the prior and weight with the smallest error on validation images, a prior's weights in one batch."""
+        """Choose what errs least on validation images: forward model, prior and weight, all weights in one batch."""
         images = auxiliary.validation_images[: self.settings.tuning_images]
-        observed = knowledge.as_sent(images)
-        if self._inverter.affine and float(self._error(observed, images, PLAIN, (0.0,))) < EXACT_MSE:
+        observed = self._model.merged(knowledge.sightings(images, generator))
+        others = [self._inverter_of(knowledge, head) for head in self._model.heads[1:]]
+        inverters = [self._inverter, *others]
+        if self._inverter.affine and float(self._error(self._inverter, observed, images, PLAIN, (0.0,))) < EXACT_MSE:
             return
         weights, least = self.settings.weights, torch.inf
         for prior in priors:
             prior.prepare(knowledge, generator)
-            if len(priors) == len(weights) == 1:
+            if len(priors) == len(weights) == len(inverters) == 1:
                 self._prior, self._weight = prior, weights[0]
                 return
-            errors = self._error(observed, images, prior, weights)
-            if float(errors.min()) < least:
-                least = float(errors.min())
-                self._prior, self._weight = prior, weights[int(errors.argmin())]
+            for inverter in inverters:
+                errors = self._error(inverter, observed, images, prior, weights)
+                if float(errors.min()) < least:
+                    least = float(errors.min())
+                    self._inverter, self._prior, self._weight = inverter, prior, weights[int(errors.argmin())]
         self.notes["validation_mse"] = least
 
-    def _error(self, observed: Tensor, images: Tensor, prior: Prior, weights: tuple[float, ...]) -> Tensor:
+    def _error(
+        self, inverter: Inverter, observed: Tensor, images: Tensor, prior: Prior, weights: tuple[float, ...]
+    ) -> Tensor:
         """The mean squared error (weights,) on images of the attacker's own."""
         repeated = observed.repeat(len(weights), *[1] * (observed.ndim - 1))
-        found = self._inverter(repeated, prior, torch.tensor(weights).repeat_interleave(len(images))).images
+        found = inverter(repeated, prior, torch.tensor(weights).repeat_interleave(len(images))).images
         errors: Tensor = found.unflatten(0, (len(weights), len(images))) - images
         return errors.square().flatten(1).mean(1)
+
+    def _reconstruct_repeated(self, knowledge: Knowledge, sightings: Tensor, generator: torch.Generator) -> Tensor:
+        return self._reconstruct(knowledge, self._model.merged(sightings), generator)
 
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
         weight = torch.full((len(activations),), self._weight)
@@ -114,21 +139,6 @@ class RegularizedInversion(ActivationAttack):
             found = self._inverter(activations, PLAIN, weight, self.progress)
         method = "linear solve" if solved else "search"
         self.notes.update(method=method, steps=found.steps, median_loss=float(found.losses.median()))
+        if found.without_gradient:
+            self.notes["without_gradient"] = found.without_gradient
         return found.images
-
-
-def _zero_trust(knowledge: Knowledge, images: Tensor) -> float:
-    """How much an observed 0 is worth, from the defense's effect on activations of the attacker's own images.
-
-    The ratio of the mean squared error where the defense lets something through to that where it leaves 0: about 1
-    if zeros are as true as the rest, about 0 if they are what a mask has hidden.
-    """
-    assert knowledge.head is not None
-    with torch.no_grad():
-        clean = knowledge.head(images)
-    seen = knowledge.as_sent(images)
-    error, hidden = (clean - seen).square(), seen == 0
-    if not hidden.any() or hidden.all():
-        return 1.0
-    least = 1e-6 * clean.square().mean()
-    return float(((error[~hidden].mean() + least) / (error[hidden].mean() + least)).clamp(max=1.0))

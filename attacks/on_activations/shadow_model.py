@@ -91,4 +91,6 @@ class ShadowModel(ActivationAttack):
         weight = torch.full((len(activations),), self.settings.weight)
         found = inverter(activations, TotalVariation(), weight, lambda part: self.progress((1 + part) / 2))
         self.notes["median_loss"] = float(found.losses.median())
+        if found.without_gradient:
+            self.notes["without_gradient"] = found.without_gradient
         return found.images

@@ -13,6 +13,9 @@ from attacks.attack import AttackSettings
 from attacks.on_outputs.generative import GenerativeAttack, GenerativeSettings, corrupted
 from attacks.output_attack import OutputKnowledge, Victims
 
+STEEPEST = 10.0
+"""Norm to which the slope of one latent is cut: λ = 100 makes it steep where the class is far."""
+
 
 class GmiSettings(GenerativeSettings):
     """The search among the prior's pictures."""
@@ -48,7 +51,9 @@ class Gmi(GenerativeAttack):
         for step in range(settings.iterations):
             optimizer.zero_grad(set_to_none=True)
             self._loss(knowledge, latent, labels, known).sum().backward()
-            torch.nn.utils.clip_grad_norm_([latent], 10.0 * len(latent) ** 0.5)
+            # One latent at a time, so that what is found of a victim does not depend on who else is attacked.
+            assert latent.grad is not None
+            latent.grad *= (STEEPEST / latent.grad.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
             optimizer.step()
             self.progress((step + 1) / settings.iterations)
         with torch.no_grad():

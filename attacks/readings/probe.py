@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from attacks.attack import AttackRefused, AttackSettings
 from attacks.knowledge import Capability, Knowledge
 from attacks.reading import Reading, ReadingSettings
+from attacks.sightings import average
 from split_models.randomness import layers_from
 from split_models.training import minimise
 
@@ -42,7 +43,7 @@ class Probe(Reading):
     settings: ProbeSettings
 
     @abstractmethod
-    def _sent(self, knowledge: Knowledge, images: Tensor) -> Tensor:
+    def _sent(self, knowledge: Knowledge, images: Tensor, generator: torch.Generator) -> Tensor:
         """What the owner sends, or would send, for images of the attacker's own."""
 
     def _own(self, knowledge: Knowledge) -> tuple[int, int]:
@@ -54,8 +55,8 @@ class Probe(Reading):
         assert knowledge.auxiliary is not None
         known, held_out = self._known(knowledge)
         learn, choose = self._own(knowledge)
-        seen = self._sent(knowledge, knowledge.auxiliary.images[:learn]).flatten(1)
-        seen_held_out = self._sent(knowledge, knowledge.auxiliary.validation_images[:choose]).flatten(1)
+        seen = self._sent(knowledge, knowledge.auxiliary.images[:learn], generator).flatten(1)
+        seen_held_out = self._sent(knowledge, knowledge.auxiliary.validation_images[:choose], generator).flatten(1)
         # Centred and scaled, so that one learning rate fits every cut.
         self._middle, self._spread = seen.mean(0), seen.std(0, correction=0).mean().clamp_min(1e-12)
         pairs = (self._scaled(seen), known[:learn]), (self._scaled(seen_held_out), held_out[:choose])
@@ -126,7 +127,7 @@ class QueryProbe(Probe):
         self.notes["queries"] = learn + choose
         return learn, choose
 
-    def _sent(self, knowledge: Knowledge, images: Tensor) -> Tensor:
+    def _sent(self, knowledge: Knowledge, images: Tensor, generator: torch.Generator) -> Tensor:
         assert knowledge.query is not None
         return knowledge.query(images)
 
@@ -136,10 +137,10 @@ class HeadProbe(Probe):
 
     name = "head_probe"
     requires = frozenset({Capability.HEAD, Capability.AUXILIARY})
-    uses = frozenset({Capability.DEFENSE})
+    uses = frozenset({Capability.DEFENSE, Capability.REPEATS})
 
-    def _sent(self, knowledge: Knowledge, images: Tensor) -> Tensor:
-        return torch.cat([knowledge.as_sent(group) for group in images.split(256)])
+    def _sent(self, knowledge: Knowledge, images: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.cat([average(knowledge.sightings(group, generator)) for group in images.split(256)])
 
 
 def _network(kind: str, features: int, values: int, hidden: int) -> nn.Module:

@@ -26,6 +26,7 @@ class ConditionalEntropyMaximization(Defense):
     random = True
     trains = True
     in_training = True
+    uses_labels = True
 
     def __init__(self, *, sigma: float, weight: float = 1.0) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +46,12 @@ class DPSGD(Defense):
     def attach(self, inputs: TensorSpec, activation: TensorSpec) -> None:
         _opacus()
 
+    def check_head(self, head: nn.Module) -> None:
+        # Opacus judges layers as they are in training; the head itself keeps its mode.
+        trained = copy.deepcopy(head).train()
+        if problems := _opacus().validators.ModuleValidator.validate(trained, strict=False):
+            raise DefenseError(f"{self.name}: the head does not keep samples apart: {problems[0]}; use another network")
+
     @contextmanager
     def around_training(
         self, head: nn.Module, plan: TrainingPlan, generator: torch.Generator
@@ -55,8 +62,7 @@ class DPSGD(Defense):
             self.notes["epsilon"] = 0.0
             yield lambda: None
             return
-        if problems := opacus.validators.ModuleValidator.validate(head, strict=False):
-            raise DefenseError(f"{self.name}: the head does not keep samples apart: {problems[0]}; use another network")
+        self.check_head(head)
         accountant = opacus.accountants.RDPAccountant()
         batch = min(plan.batch_size, plan.samples)
         observed = opacus.GradSampleModule(head, loss_reduction="mean")

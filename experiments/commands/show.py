@@ -83,7 +83,7 @@ def report(
     if is_hosting_run(folder):
         records = read_host_records(folder)
         console.print(hosting_tables(records))
-        page = write_hosting_report(folder, records)
+        page = write_hosting_report(folder, records, pictures)
         console.print(f"report:  {page}", soft_wrap=True, highlight=False, markup=False)
         return
     trials = read_records(folder)

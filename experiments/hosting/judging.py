@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from experiments.hosting.record import PARTS, Figures, HostedAttack, HostedUtility
-from experiments.scenario import Named
 
 BINS = 10  # of confidence, for the calibration error
+TRUSTED = 0.9  # fraction of held-out pictures that a judge reads
+MEAN_IMAGE = "mean image"
 
 
 def utility_of(answers: Tensor, truth: Tensor) -> dict[str, float]:
@@ -31,14 +32,16 @@ def utility_of(answers: Tensor, truth: Tensor) -> dict[str, float]:
     return {"accuracy": float(right.mean()), "calibration_error": sum(gaps) / len(truth)}
 
 
-def doubts(
-    attacks: Sequence[HostedAttack],
-    floors: dict[str, dict[str, Figures]],
-    utility: HostedUtility,
-    defense: Named,
-    refitted: bool,
-) -> list[str]:
-    """What a reader should know before believing the figures, in words."""
+def idle_defense(label: str, utility: HostedUtility) -> list[str]:
+    """A doubt about a defense on outputs that changed nothing."""
+    # The model's own figures may come from batches of another size, and differ in the last digits.
+    if all(abs(utility.plain[name] - value) < 1e-6 for name, value in utility.served.items()):
+        return [f"{label}: answers are worth as much as without it; does it act on this form?"]
+    return []
+
+
+def table_doubts(attacks: Sequence[HostedAttack], floors: dict[str, dict[str, Figures]]) -> list[str]:
+    """Of attacks on a sensitive column."""
     found = []
     for attack in attacks:
         for part in PARTS:
@@ -49,6 +52,19 @@ def doubts(
                 found.append(f"{attack.label} on {part}: no better than guessing the mode (MCC {reached.mean:.2f})")
             elif reached.high < imputed.low:
                 found.append(f"{attack.label} on {part}: the other columns alone say more (imputation)")
-    if defense.name != "none" and not refitted and all(utility.plain[n] == v for n, v in utility.served.items()):
-        found.append(f"{defense.label}: answers are worth exactly as much as without it; does it act on this form?")
+    return found
+
+
+def picture_doubts(
+    attacks: Sequence[HostedAttack], floors: dict[str, dict[str, Figures]], evaluator_accuracy: float
+) -> list[str]:
+    """Of attacks on pictures, and of the classifier that judges them."""
+    found = []
+    if evaluator_accuracy < TRUSTED:
+        found.append(f"the independent classifier reads {evaluator_accuracy:.0%} of held-out pictures: trust it less")
+    for attack in attacks:
+        for part, figures in attack.inferred.items():
+            floor = floors[MEAN_IMAGE][part]
+            if all(figures[name].mean <= floor[name].mean for name in ("identified", "ssim")):
+                found.append(f"{attack.label} on {part}: no better than the mean of the attacker's own pictures")
     return found

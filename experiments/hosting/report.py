@@ -3,58 +3,114 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from experiments.hosting.record import PARTS, Figures, HostRecord
+from experiments.hosting.record import PRIVATE, Figures, HostRecord
+from experiments.record import pictures_path
+from experiments.report.gallery import data_uri
 from experiments.statistics import Summary
-from split_models.checkpoints import write_atomically
+from split_models.checkpoints import load_tensors, write_atomically
 
 COLUMNS = {"accuracy": 2, "precision": 2, "recall": 2, "mcc": 2}
+PICTURE_COLUMNS = {"identified": 2, "ssim": 2, "psnr_db": 1, "mse": 4}
 REPORT = "report.html"
+SHOWN = 12  # pictures of a part, evenly spread over its victims
 
 
 Line = tuple[str, str, list[str], str]
 """Name, part, figures and queries, as tables show them."""
 
 
+@dataclass(frozen=True)
+class Wall:
+    """One part's pictures: private ones, then what each attack found, as data URIs."""
+
+    part: str
+    strips: list[tuple[str, list[str]]]
+
+
 def hosting_tables(records: Sequence[HostRecord]) -> Group:
     """What no leak is and what the most could be, then a table a defense, with 95 % intervals."""
-    floors = _table("without the model", _floor_lines(records[0]), [])
-    return Group(floors, *(_table(f"{r.defense}   {_worth(r)}", _lines(r), _refused(r)) for r in records))
+    columns = _columns(records[0])
+    floors = _table("without the model", columns, _floor_lines(records[0]), [])
+    tables = (_table(f"{r.defense}   {_worth(r)}", columns, _lines(r), _refused(r)) for r in records)
+    return Group(floors, *tables)
 
 
-def write_hosting_report(folder: Path, records: Sequence[HostRecord]) -> Path:
-    """Write one self-contained page beside the records; returns its path."""
+def write_hosting_report(folder: Path, records: Sequence[HostRecord], pictures: bool | None = None) -> Path:
+    """Write one self-contained page beside the records; returns its path.
+
+    Args:
+        folder: of the run, where its pictures are.
+        records: of all defenses.
+        pictures: embed pictures; None does it where the data sets allow it.
+    """
     templates = PackageLoader("experiments", "report")
     environment = Environment(
         loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     style = (resources.files("experiments") / "report" / "report.css").read_text()
+    shown = bool(records[0].dataset.get("shareable")) if pictures is None else pictures
     page = environment.get_template("hosting.html").render(
         records=[
-            {"record": record, "utility": _worth(record), "lines": _lines(record), "refused": _refused(record)}
+            {
+                "record": record,
+                "utility": _worth(record),
+                "lines": _lines(record),
+                "refused": _refused(record),
+                "walls": _walls(folder, record) if shown else [],
+            }
             for record in records
         ],
         floors=_floor_lines(records[0]),
         scenario=records[0].scenario,
         dataset=records[0].dataset,
-        columns=list(COLUMNS),
+        of_pictures=_of_pictures(records[0]),
+        withheld=_of_pictures(records[0]) and not shown,
+        columns=list(_columns(records[0])),
         style=Markup(style),  # the package's own
     )
     write_atomically(folder / REPORT, page.encode())
     return folder / REPORT
 
 
-def _table(title: str, lines: Sequence[Line], refused: Sequence[str]) -> Table:
+def _of_pictures(record: HostRecord) -> bool:
+    return "data" in record.scenario
+
+
+def _columns(record: HostRecord) -> dict[str, int]:
+    return PICTURE_COLUMNS if _of_pictures(record) else COLUMNS
+
+
+def _walls(folder: Path, record: HostRecord) -> list[Wall]:
+    """Pictures of a record by part; none where the file is gone."""
+    path = pictures_path(folder, record.key)
+    if not path.exists():
+        return []
+    images, walls = load_tensors(path)[0], []
+    for name, private in images.items():
+        if not name.startswith(PRIVATE):
+            continue
+        part = name.removeprefix(PRIVATE)
+        chosen = torch.linspace(0, len(private) - 1, min(SHOWN, len(private))).round().long()
+        rows = [("private", private)]
+        rows += [(a.label, images[f"{a.label} · {part}"]) for a in record.attacks if f"{a.label} · {part}" in images]
+        walls.append(Wall(part, [(label, [data_uri(image) for image in found[chosen]]) for label, found in rows]))
+    return walls
+
+
+def _table(title: str, columns: dict[str, int], lines: Sequence[Line], refused: Sequence[str]) -> Table:
     table = Table(title=Text(title, style="bold"), title_justify="left", title_style="")
-    for name in ("", "", *COLUMNS, "queries"):
+    for name in ("", "", *columns, "queries"):
         table.add_column(name)
     for name, part, figures, queries in lines:
         table.add_row(Text(name), part, *figures, queries)
@@ -64,24 +120,31 @@ def _table(title: str, lines: Sequence[Line], refused: Sequence[str]) -> Table:
 
 
 def _lines(record: HostRecord) -> list[Line]:
+    columns = _columns(record)
     return [
-        (attack.label, part, _texts(figures), str(attack.queries) if part == PARTS[0] else "")
+        (attack.label, part, _texts(figures, columns), "" if number else str(attack.queries))
         for attack in record.attacks
-        for part, figures in attack.inferred.items()
+        for number, (part, figures) in enumerate(attack.inferred.items())
     ]
 
 
 def _floor_lines(record: HostRecord) -> list[Line]:
     """Guesses without the model: they are the same under every defense."""
     return [
-        (f"floor: {name}" if name != "ideal" else "ceiling: fitted to the secret", part, _texts(figures), "")
+        (_floor_name(name), part, _texts(figures, _columns(record)), "")
         for name, parts in record.floors.items()
         for part, figures in parts.items()
     ]
 
 
-def _texts(figures: Figures) -> list[str]:
-    return [_interval(figures[name], digits) for name, digits in COLUMNS.items()]
+def _floor_name(name: str) -> str:
+    if name == "ideal":
+        return "ceiling: fitted to the secret"
+    return name if name.startswith("ceiling") else f"floor: {name}"
+
+
+def _texts(figures: Figures, columns: dict[str, int]) -> list[str]:
+    return [_interval(figures[name], digits) if name in figures else "" for name, digits in columns.items()]
 
 
 def _refused(record: HostRecord) -> list[str]:

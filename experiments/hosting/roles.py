@@ -84,10 +84,10 @@ class CustomerRole:
     def __init__(self, name: str, transport: Transport, report: Callable[[float], None]) -> None:
         self.name, self._transport, self._report = name, transport, report
 
-    def predict(self, address: str, model: str, inputs: str, output: str) -> dict[str, Any]:
+    def predict(self, address: str, model: str, inputs: str, output: str, input_spec: dict[str, Any]) -> dict[str, Any]:
         """Ask about inputs in a file, and write the answers beside each other to `output`."""
         rows = load_tensors(Path(inputs))[0]["inputs"]
-        spec = TensorSpec.of(rows)
+        spec = TensorSpec.from_dict(input_spec)
         with closing(self._line(self.name, address, model, spec)) as line:
             told = torch.cat([line.predict(batch) for batch in rows.split(line.max_batch)])
         save_tensors(Path(output), {"answers": told})

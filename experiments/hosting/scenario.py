@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +17,23 @@ from defenses.fitting import FITTING_DEFENSES, make_fitting_defense
 from defenses.fitting_defense import FittingDefense
 from defenses.on_outputs import OUTPUT_DEFENSES, make_output_defense
 from defenses.output_defense import OutputDefense
-from experiments.scenario import Named, ScenarioError, Strict, bundled, read_strict
-from parties.datasets import TABLES
+from experiments.scenario import (
+    Data,
+    Model,
+    Named,
+    ScenarioError,
+    Strict,
+    bundled,
+    hash_of,
+    read_strict,
+    read_table,
+)
+from parties.datasets import DATASETS, TABLES
 from split_models.answers import Answers
+from split_models.own_models import is_own
 from split_models.tabular.fitting import NetworkTraining
 from split_models.tabular.growing import Growth
+from split_models.zoo import check_name
 
 FOLDER = "hosting/scenarios"
 
@@ -71,15 +81,27 @@ class OutputThreatModel(Strict):
     query_budget: int = Field(default=100_000, ge=0, description="inputs that each attack may ask about")
 
 
-class HostScenario(Strict):
+class PictureData(Data):
+    """[data]: what the model is trained on, whose pictures are inverted, and what the attacker has seen."""
+
+    first_private: int = Field(
+        default=0, ge=0, description="the model knows classes from here on; the attacker has pictures of those below"
+    )
+    auxiliary_from: str = Field(default="", description="another data set that the attacker learns from instead")
+    shrink: int = Field(default=1, ge=1, description="pictures are averaged over squares of so many pixels")
+    per_class: int = Field(default=1, ge=1, description="inversions of each class; each has a picture of its own")
+    known: Literal["", "masked", "blurred"] = Field(
+        default="", description="what the attacker of a class has: nothing, or a corrupted picture of each victim"
+    )
+
+
+class HostRun(Strict):
     """A whole run: one model, hosted under every defense, attacked by every attack."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     seed: int = Field(default=0, ge=0)
     transport: Literal["grpc", "in-process"] = "grpc"
-    table: TableData
-    model: TabularTarget = TabularTarget()
     host: HostSettings = HostSettings()
     defenses: tuple[Named, ...] = Field(default=(Named(name="none"),), min_length=1)
     attacks: tuple[Named, ...] = Field(min_length=1)
@@ -93,8 +115,30 @@ class HostScenario(Strict):
     def key(self, defense: Named) -> str:
         """16 hex digits over all that could change the result of one defense; the transport cannot."""
         content = self.model_dump(mode="json", exclude={"name", "description", "transport", "defenses"})
-        text = json.dumps({**content, "defense": defense.model_dump(mode="json")}, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return hash_of({**content, **self.contents, "defense": defense.model_dump(mode="json")})
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """Digests of a user's own files, which may change behind their names."""
+        return {}
+
+
+class HostScenario(HostRun):
+    """A tabular model, whose customers infer a sensitive column."""
+
+    table: TableData
+    model: TabularTarget = TabularTarget()
+
+
+class PictureScenario(HostRun):
+    """A network over pictures, whose customers look for what a class, or an input, looks like."""
+
+    data: PictureData = PictureData()
+    model: Model = Model()
+
+    @property
+    def contents(self) -> dict[str, str]:
+        return {"content": self.data.content}
 
 
 def make_host_defense(entry: Named) -> OutputDefense | FittingDefense | None:
@@ -119,23 +163,25 @@ def bundled_hosts() -> dict[str, str]:
 
 
 def is_host_scenario(name_or_path: str) -> bool:
-    """Whether this is a scenario of a hosted model: a bundled one, or a TOML file with a [table]."""
+    """Whether this is a scenario of a hosted model: a bundled one, or a TOML file with a [table] or a [host]."""
     path = Path(name_or_path)
     if not path.is_file():
         return name_or_path in bundled_hosts()
     try:
-        return "table" in tomllib.loads(path.read_text(errors="replace"))
+        return bool({"table", "host"} & tomllib.loads(path.read_text(errors="replace")).keys())
     except tomllib.TOMLDecodeError:
         return False
 
 
-def read_host_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> HostScenario:
+def read_host_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> HostScenario | PictureScenario:
     """A bundled scenario of a hosted model by its name, or one from a TOML file, with overrides applied.
 
     Raises:
         ScenarioError: no such scenario, an unknown key, or a value that is not allowed.
     """
-    scenario = read_strict(HostScenario, name_or_path, overrides, FOLDER)
+    kind = HostScenario if "table" in read_table(name_or_path, FOLDER) else PictureScenario
+    scenario = read_strict(kind, name_or_path, overrides, FOLDER)
+    assert isinstance(scenario, HostScenario | PictureScenario)
     try:
         for defense in scenario.defenses:
             _check_suits(make_host_defense(defense), scenario)
@@ -143,10 +189,7 @@ def read_host_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Host
             make_output_attack(attack.name, attack.settings)
     except (DefenseError, AttackError) as error:
         raise ScenarioError(f"{name_or_path}: {error}") from error
-    if scenario.table.name not in TABLES:
-        raise ScenarioError(f"unknown table {scenario.table.name!r}; use one of: {', '.join(TABLES)}")
-    if wrong := [a.name for a in scenario.attacks if OUTPUT_ATTACKS[a.name].goal is not Goal.ATTRIBUTE]:
-        raise ScenarioError(f"{wrong[0]} infers no column of a table; use one whose goal is an attribute")
+    _check_table(scenario) if isinstance(scenario, HostScenario) else _check_pictures(scenario)
     for what in ("defenses", "attacks"):
         labels = [entry.label for entry in getattr(scenario, what)]
         if len(set(labels)) != len(labels):
@@ -154,6 +197,37 @@ def read_host_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Host
     return scenario
 
 
-def _check_suits(defense: OutputDefense | FittingDefense | None, scenario: HostScenario) -> None:
-    if isinstance(defense, FittingDefense) and scenario.model.kind not in defense.suits:
-        raise DefenseError(f"{defense.name} suits {', '.join(sorted(defense.suits))}, got {scenario.model.kind}")
+def _check_suits(defense: OutputDefense | FittingDefense | None, scenario: HostScenario | PictureScenario) -> None:
+    kind = scenario.model.kind if isinstance(scenario, HostScenario) else "a network over pictures"
+    if isinstance(defense, FittingDefense) and kind not in defense.suits:
+        raise DefenseError(f"{defense.name} suits {', '.join(sorted(defense.suits))}, got {kind}")
+
+
+def _check_table(scenario: HostScenario) -> None:
+    if scenario.table.name not in TABLES:
+        raise ScenarioError(f"unknown table {scenario.table.name!r}; use one of: {', '.join(TABLES)}")
+    if wrong := [a.name for a in scenario.attacks if OUTPUT_ATTACKS[a.name].goal is not Goal.ATTRIBUTE]:
+        raise ScenarioError(f"{wrong[0]} infers no column of a table; use one whose goal is an attribute")
+
+
+def _check_pictures(scenario: PictureScenario) -> None:
+    data, network = scenario.data, scenario.model.name
+    for name in filter(None, (data.name, data.auxiliary_from)):
+        if name not in DATASETS and not name.endswith(".npz"):
+            raise ScenarioError(f"unknown data set {name!r}; use one of: {', '.join(DATASETS)}, or a path to an .npz")
+    if is_own(network):
+        raise ScenarioError(f"expected a network that a customer can load, got {network}; use one of `list models`")
+    try:
+        check_name(network)
+    except ValueError as error:
+        raise ScenarioError(str(error)) from error
+    if data.first_private and data.auxiliary_from:
+        raise ScenarioError("expected first_private or auxiliary_from, got both; the attacker learns from one of them")
+    for attack in scenario.attacks:
+        takes = getattr(make_output_attack(attack.name, attack.settings).settings, "known", data.known)
+        if data.known and takes != data.known:
+            raise ScenarioError(f"{attack.name} takes pictures for {takes}, and they are {data.known}; set its `known`")
+    if scenario.host.answers is Answers.VALUE:
+        raise ScenarioError("expected answers of label or scores, got value; a network over pictures has classes")
+    if wrong := [a.name for a in scenario.attacks if OUTPUT_ATTACKS[a.name].goal is Goal.ATTRIBUTE]:
+        raise ScenarioError(f"{wrong[0]} infers a column of a table; use one whose goal is a class or a sample")

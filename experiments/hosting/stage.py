@@ -1,81 +1,70 @@
-"""What all trials of a hosting run share, and what of it each party may hold."""
+"""What all trials of a hosting run share, whatever is hosted: who holds what, and how findings are judged."""
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from experiments.hosting.baselines import baselines
-from experiments.hosting.record import PARTS, Figures
-from experiments.hosting.scenario import HostScenario
-from experiments.metrics.attribute import summarised
-from parties.datasets.table import Table
-from split_models.checkpoints import save_tensors
-from split_models.randomness import generator_for
-from split_models.tabular.fitting import Fitting
+from attacks.output_attack import Access, Goal
+from defenses.fitting_defense import FittingDefense
+from experiments.hosting.record import Figures, HostedAttack, HostedUtility
+from experiments.hosting.scenario import HostScenario, PictureScenario
+from experiments.scenario import Named
+
+PLAIN, HOSTED = "plain.safetensors", "model.safetensors"
+"""The model as it is without a defense, and the one that is hosted."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What all trials of a run share."""
+class Stage(ABC):
+    """One model with its data; `scratch` holds what the parties read and write."""
 
-    scenario: HostScenario
-    table: Table
-    train: Tensor  # numbers of rows
-    held_out: Tensor
-    scratch: Path
+    dataset: dict[str, Any]  # what the record says of the data
+    truth: Tensor  # of what the honest customer asks about first: classes, or responses
 
-    @functools.cached_property
-    def victims(self) -> dict[str, Tensor]:
-        """Numbers of those who are attacked, by part."""
-        most = self.scenario.table.victims
-        pairs = zip(PARTS, (self.train, self.held_out), strict=True)
-        # A random draw of each part, always the same one.
-        chosen = {
-            p: rows[torch.randperm(len(rows), generator=generator_for(self.scenario.seed, p))] for p, rows in pairs
-        }
-        return {part: rows[:most] for part, rows in chosen.items()}
+    def __init__(self, scenario: HostScenario | PictureScenario, scratch: Path) -> None:
+        self.scenario, self.scratch = scenario, scratch
 
-    @functools.cached_property
+    @property
+    @abstractmethod
     def floors(self) -> dict[str, dict[str, Figures]]:
-        """Guesses without the model, by baseline and part: the same under every defense."""
-        table, floors = self.table, dict[str, dict[str, Figures]]()
-        for part, others in zip(PARTS, (self.held_out, self.train), strict=True):
-            rows = self.victims[part]
-            truth = table.rows[rows, table.sensitive].long()
-            coin = generator_for(self.scenario.seed, "coin", part)
-            for name, guess in baselines(table, rows, others, self.scenario.model.growth, coin).items():
-                floors.setdefault(name, {})[part] = summarised(guess, truth, table.positive)
-        return floors
+        """What can be had without the model, by baseline and part: the same under every defense."""
 
-    def task(self) -> Fitting:
-        """What is to be fitted."""
-        table, model = self.table, self.scenario.model
-        rows, targets = table.rows[self.train], table.targets[self.train]
-        return Fitting(
-            model.kind,
-            table.columns,
-            rows,
-            targets,
-            len(table.classes),
-            table.sensitive,
-            growth=model.growth,
-            ridge=model.ridge,
-            network=model.network,
-        )
+    @abstractmethod
+    def hand_out(self) -> None:
+        """Write what the parties may hold: `own` for the host, `asked` for the honest customer, and the attacker's."""
 
+    @abstractmethod
+    def fit(self, defense: FittingDefense | None) -> None:
+        """Write PLAIN and HOSTED."""
 
-def hand_out(stage: Stage) -> None:
-    """Write what the parties may hold: the attacker marginals and whom it attacks, the host its training rows."""
-    table, scratch = stage.table, stage.scratch
-    save_tensors(scratch / "marginals", {str(n): values for n, values in enumerate(table.marginals())})
-    for part, rows in stage.victims.items():
-        known = table.rows[rows].clone()
-        known[:, table.sensitive] = 0
-        save_tensors(scratch / f"victims {part}", {"known": known, "labels": table.targets[rows]})
-    save_tensors(scratch / "own", {"inputs": table.rows[stage.train]})
-    save_tensors(scratch / "asked", {"inputs": table.rows[stage.held_out]})
+    @abstractmethod
+    def parts(self, goal: Goal) -> Sequence[str]:
+        """Whom an attack with this goal is run on; the victims of a part are in `victims PART`."""
+
+    @abstractmethod
+    def documented(self) -> dict[str, Any]:
+        """How the API is documented to every customer."""
+
+    @abstractmethod
+    def offered(self, queries: int) -> dict[Access, Any]:
+        """What each access consists of, so many queries being left; one that is not there cannot be granted."""
+
+    @abstractmethod
+    def judge(self, part: str, found: Tensor) -> Figures:
+        """What an attack found, against the truth."""
+
+    @abstractmethod
+    def doubts(self, attacks: Sequence[HostedAttack], utility: HostedUtility, defense: Named) -> list[str]:
+        """What a reader should know before believing the figures, in words."""
+
+    def answered(self, answers: Tensor) -> Tensor:
+        """Take note of the honest customer's answers; returns those that `truth` is of."""
+        return answers
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Private pictures by part, which are shown beside what was found; none for tables."""
+        return {}

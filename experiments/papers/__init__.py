@@ -5,16 +5,30 @@ To add one, write a file with a subclass of `Paper` and add it to `PAPERS`.
 
 from __future__ import annotations
 
+from experiments.papers.abuadbba2020 import Abuadbba2020
 from experiments.papers.fredrikson2015 import Fredrikson2015
 from experiments.papers.fredrikson2015_faces import Fredrikson2015Faces
 from experiments.papers.he2019 import He2019
 from experiments.papers.he2020 import He2020
 from experiments.papers.paper import Paper, PaperError
 from experiments.papers.shredder2020 import Shredder2020
+from experiments.papers.titcombe2021 import Titcombe2021
+from experiments.papers.yang2020 import Yang2020
 from experiments.papers.zhang2020 import Zhang2020
 
 PAPERS: dict[str, type[Paper]] = {
-    cls.name: cls for cls in (Fredrikson2015, Fredrikson2015Faces, He2019, He2020, Shredder2020, Zhang2020)
+    cls.name: cls
+    for cls in (
+        Abuadbba2020,
+        Fredrikson2015,
+        Fredrikson2015Faces,
+        He2019,
+        He2020,
+        Shredder2020,
+        Titcombe2021,
+        Yang2020,
+        Zhang2020,
+    )
 }
 
 

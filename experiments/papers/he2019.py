@@ -9,24 +9,23 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from skimage.metrics import structural_similarity
-from torch import Tensor, nn
+from torch import Tensor
 
 from attacks import ATTACKS, make_attack
 from attacks.attack import granted
-from attacks.knowledge import Auxiliary, Knowledge, Observation
+from attacks.knowledge import Knowledge, Observation
 from attacks.on_activations.aligned_shadow import AlignedShadow
 from experiments.metrics.image_similarity import similarity
 from experiments.papers.he2019_sizes import learnt_from, settings, sizes, training
 from experiments.papers.paper import Cell, Measured, Paper, Plan, Row, Workplace
+from experiments.papers.stage import everything
 from experiments.papers.trials import by_seed, pooled
 from experiments.scenario import Scenario
 from experiments.target import Target, cached_target
 from parties.datasets import load
 from parties.datasets.dataset import LabelledImages, RawData, partition
-from split_models.randomness import generator_for, layers_from, seed_for
-from split_models.split_model import output_spec, split
+from split_models.randomness import generator_for, seed_for
 from split_models.training import accuracy
-from split_models.zoo import build
 
 MODELS = {"mnist": "lenet", "cifar10": "sixconv"}
 TEN = 10
@@ -173,30 +172,8 @@ class _Held:
 
     def knowledge(self, cut: str, same_set: bool, images: int) -> Knowledge:
         """Every capability at a cut, and so many images to learn from; each attack gets what it asks for alone."""
-        parts, identity = self.target.cut(cut), self.target.identity
-        validation, auxiliary = self.parts["validation"], self.parts["auxiliary"]
         learnt = self.parts["train" if same_set else "auxiliary"][:images]
-
-        def query(images: Tensor) -> Tensor:
-            with torch.no_grad():
-                answers: Tensor = parts.head(identity.input_spec.check(images, "queries"))
-                return answers
-
-        def fresh_head(generator: torch.Generator) -> nn.Module:
-            with layers_from(generator):
-                network = build(identity.model, identity.input_spec, identity.classes)
-            return split(network, cut).head
-
-        return Knowledge(
-            input_spec=identity.input_spec,
-            activation_spec=output_spec(parts.head, identity.input_spec),
-            head=parts.head,
-            fresh_head=fresh_head,
-            query=query,
-            query_budget=2 * len(auxiliary),
-            tail=parts.tail,
-            auxiliary=Auxiliary(learnt.images, learnt.labels, validation.images, validation.labels),
-        )
+        return everything(self.target, cut, learnt, self.parts["validation"])
 
 
 def _hold(plan: Plan, seed: int, place: Workplace) -> _Held:

@@ -18,6 +18,7 @@ CAPABILITIES: dict[str, str] = {
     Capability.QUERIES: "inputs of its own through the owner's head",
     Capability.TAIL: "its own half of the network",
     Capability.AUXILIARY: "labelled images from the distribution that the victims come from",
+    Capability.REPEATS: "which messages carry the same input, where an owner sends it more than once",
 }
 """Each capability as a noun phrase that completes “the server has …”."""
 

@@ -159,6 +159,7 @@ def job_of(scenario: TrainingScenario, raw: RawData, address: str) -> Job:
         settings=scenario.defense.settings,
         wire_dtype=scenario.owners.wire_dtype,
         seed=scenario.seed,
+        rounds=scenario.rounds,
     )
 
 

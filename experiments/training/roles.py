@@ -121,6 +121,7 @@ class TrainingOwnerRole:
             micro_batches=model.micro_batches,
             seed=seed_for(scenario.seed, self.name),
             order_seed=seed_for(scenario.seed, "order") if scenario.protocol_class.meets else None,
+            rounds=scenario.rounds,
         )
 
     def _connect(self, address: str) -> GrpcChannel:

@@ -142,10 +142,13 @@ def read_training_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> 
         raise ScenarioError(f"data.shares: owners of {scenario.protocol} hold the same samples; leave it at equal")
     if defense.fits:
         raise ScenarioError(f"defense: {defense.name} learns against a trained network; use it in `unsmash run`")
-    if protocol.meets and defense.trains:
+    if defense.per_sample_gradients:
         raise ScenarioError(
-            f"defense: {defense.name} needs labels or losses that not every {scenario.protocol} owner has"
+            f"defense: {defense.name} needs each sample's gradient by itself, and one of the whole batch comes back "
+            "over the wire; use it in `unsmash run`"
         )
+    if protocol.meets and defense.uses_labels:
+        raise ScenarioError(f"defense: {defense.name} needs labels, which one {scenario.protocol} owner alone has")
     return scenario
 
 
@@ -159,7 +162,9 @@ def boundary_of(scenario: TrainingScenario, whole: TensorSpec, classes: int) -> 
     try:
         parts = split(build(scenario.model.name, inputs, classes), scenario.cuts)
         activation = output_spec(parts.head, inputs)
-        make_defense(scenario.defense.name, scenario.defense.settings).attach(inputs, activation)
+        defense = make_defense(scenario.defense.name, scenario.defense.settings)
+        defense.attach(inputs, activation)
+        defense.check_head(parts.head)
     except (SplitError, ValueError) as error:
         raise ScenarioError(str(error)) from error
     if scenario.protocol_class.meets:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,21 @@ class RawData:
     def input_spec(self) -> TensorSpec:
         """One image or series as networks get it: (C, H, W) or (C, L), float32 in [0, 1]."""
         return TensorSpec(tuple(self.images.shape[1:]), low=0.0, high=1.0)
+
+    def of_classes(self, first: int, end: int) -> RawData:
+        """The images of the classes from `first` to before `end`, whose labels count from 0."""
+        kept = np.flatnonzero((self.labels >= first) & (self.labels < end))
+        official = None if self.official_train is None else int((kept < self.official_train).sum())
+        groups = None if self.groups is None else self.groups[kept]
+        return replace(
+            self,
+            images=self.images[kept],
+            labels=self.labels[kept] - first,
+            classes=self.classes[first:end],
+            official_train=official,
+            groups=groups,
+            attributes={name: values[kept] for name, values in self.attributes.items()},
+        )
 
     def inputs(self, rows: slice | npt.NDArray[np.int64] | list[int]) -> Tensor:
         """Some of the images or series as networks get them: float32 in [0, 1]."""

@@ -46,6 +46,7 @@ class Job:
     settings: dict[str, Any]
     wire_dtype: str
     seed: int
+    rounds: int
 
     def to_json(self) -> str:
         """As one string."""
@@ -88,6 +89,7 @@ class FederatedOwner:
             batch_size=job.batch_size,
             micro_batches=1,
             seed=seed_for(job.seed, name),
+            rounds=job.rounds,
         )
         point = SplitPoint(**job.point)
         self._hello = Hello(name, Role.TRAINING, point.model, point.model_digest, point.cut, activation, job.wire_dtype)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -23,8 +22,8 @@ NAME = re.compile(r"(\d{12})(\.turn)?\.safetensors")
 class Branch:
     """Layers with their optimiser; sessions use it one at a time, under `lock`.
 
-    The optimiser's step runs after the reply is out, while the owner goes back through its own layers; whatever
-    touches the weights next waits for it, so that the arithmetic is the same.
+    A step is owed once a batch has left its gradients. It is taken after the reply is out, while the owner goes back
+    through its own layers, or by whatever touches the weights before that: the arithmetic is the same.
 
     Args:
         learner: its one part is the server's layers.
@@ -37,8 +36,8 @@ class Branch:
         self.lock = threading.Lock()
         self._seen = 0  # samples of the batch under way
         self._held: deque[tuple[Tensor, Tensor, Tensor]] = deque()
-        self._stepper = ThreadPoolExecutor(1, "unsmash-step")
-        self._stepping: Future[None] | None = None
+        self._owed = False
+        self._stepping = threading.Lock()
 
     @property
     def layers(self) -> nn.Module:
@@ -54,10 +53,11 @@ class Branch:
         return self.learner.position
 
     def settle(self) -> None:
-        """Wait for a step that is being taken."""
-        if self._stepping is not None:
-            pending, self._stepping = self._stepping, None
-            pending.result()
+        """Take the step that is owed, if there is one; any thread may call this."""
+        with self._stepping:
+            if self._owed:
+                self._owed = False
+                self.learner.step()
 
     def share(self, count: int, whole: Tensor) -> float:
         """Which share of a batch of `whole` (1,) samples so many are.
@@ -70,11 +70,10 @@ class Branch:
         return count / int(whole)
 
     def learnt_from(self, count: int, whole: Tensor) -> None:
-        """So many more samples of a batch have left their gradients; after the last of them a step is taken."""
+        """So many more samples of a batch have left their gradients; after the last of them a step is owed."""
         self._seen += count
         if self._seen == int(whole):
-            self._seen = 0
-            self._stepping = self._stepper.submit(self.learner.step)
+            self._seen, self._owed = 0, True
 
     def hold(self, activation: Tensor, features: Tensor, whole: Tensor) -> None:
         """Keep a forward pass until its gradient comes.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from defenses.defense import Defense
+from defenses.defense import Defense, TrainingPlan
 from parties.channel import Channel, Reply
 from parties.messages import Kind, TensorMessage
 from parties.training.learner import Learner
@@ -71,6 +71,7 @@ class TrainingOwner:
         defense: acts on every activation before the wire and adds its loss in training.
         data: stays in this object.
         seed: of this owner alone: the order of its data and its defense's randomness follow from it and the round.
+        rounds: how many there will be, for defenses whose strength changes in the course of training.
     """
 
     def __init__(
@@ -85,10 +86,12 @@ class TrainingOwner:
         micro_batches: int,
         seed: int,
         order_seed: int | None = None,
+        rounds: int = 1,
     ) -> None:
         self.name, self.learner, self._train_batch, self._defense = name, learner, train_batch, defense
         self._data, self._batch_size, self._micro_batches, self._seed = data, batch_size, micro_batches, seed
         self._order_seed = seed if order_seed is None else order_seed  # owners of the same samples share it
+        self._plan = TrainingPlan(len(data.ids), batch_size, rounds)
         self.generator = generator_for(seed, "defense")
         self._channel: Channel | None = None
         self._request = 0
@@ -173,17 +176,15 @@ class TrainingOwner:
             self.generator = generator_for(self._seed, "defense", progress.round)
         order = generator_for(self._order_seed, "order", progress.round)
         rows_by_batch = list(batches(len(self._data.ids), self._batch_size, order))
-        for rows in rows_by_batch[progress.batch :]:
-            self._in_batch = len(rows)
-            loss = self._train_batch(self, rows)
-            progress = replace(
-                progress,
-                batch=progress.batch + 1,
-                position=progress.position + 1,
-                loss_sum=progress.loss_sum + loss * len(rows),
-                samples=progress.samples + len(rows),
-            )
-            yield progress
+        with self._defense.around_training(self.learner.parts["head"], self._plan, self.generator) as ended_batch:
+            for _ in range(progress.round * self.batches_a_round + progress.batch):
+                ended_batch()  # a defense is where it was, whatever process this is
+            for rows in rows_by_batch[progress.batch :]:
+                self._in_batch = len(rows)
+                loss = self._train_batch(self, rows)
+                ended_batch()
+                progress = _one_more(progress, loss, len(rows))
+                yield progress
 
     def predict(self, images: Tensor, batch_size: int = 256) -> Tensor:
         """Logits (N, classes) for images through defense and wire, from which nothing is learnt."""
@@ -198,3 +199,13 @@ class TrainingOwner:
                 outputs.append(self.tail(output) if "tail" in self.learner.parts else output)
         self.learner.parts.train()
         return torch.cat(outputs)
+
+
+def _one_more(progress: Progress, loss: float, samples: int) -> Progress:
+    return replace(
+        progress,
+        batch=progress.batch + 1,
+        position=progress.position + 1,
+        loss_sum=progress.loss_sum + loss * samples,
+        samples=progress.samples + samples,
+    )

@@ -119,6 +119,10 @@ class TrainingServer:
         went = {f"went.{kind.name.lower()}.{index}": tensor for index, tensor in enumerate(answered)}
         self._transcript.append(session.hello.party, step, message.request_id, {**came, **went})
 
+    def after(self, session: Session) -> None:
+        """Take the optimiser's step while the owner goes back through its own layers."""
+        self._branch(session.hello.party).settle()
+
     def close(self, session: Session) -> None:
         """Forget a batch that its owner will not finish, and let nobody wait for it."""
         branch = self._branch(session.hello.party)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from parties.channel import Endpoint
+from parties.channel import Endpoint, WorksAfterwards
 from parties.messages import (
     PROTOCOL_VERSION,
     Hello,
@@ -51,6 +51,8 @@ def open_session(endpoint: Endpoint, hello: Hello) -> Terms:
 def answer(endpoint: Endpoint, session: Session, message: TensorMessage, rules: Rules) -> Iterator[bytes]:
     """The pieces of the endpoint's reply to one request, checked against `rules`.
 
+    An endpoint that has more to do is asked for it when the last piece is out.
+
     Raises:
         WireError: as the asker has to see it; `QueryBudgetExhausted` and `ProtocolViolation` keep their type.
     """
@@ -65,10 +67,16 @@ def answer(endpoint: Endpoint, session: Session, message: TensorMessage, rules: 
     try:
         if reply.request_id != message.request_id:
             raise WireError(f"expected a reply to request {message.request_id}, got one to {reply.request_id}")
-        return encode(reply, rules)
+        pieces = encode(reply, rules)
     except Exception:
         log.exception("the reply to request %d of session %d does not fit its terms", message.request_id, session.id)
         raise WireError(f"the server failed on request {message.request_id}; its log says why") from None
+    return _and_then(pieces, endpoint, session) if isinstance(endpoint, WorksAfterwards) else pieces
+
+
+def _and_then(pieces: Iterator[bytes], endpoint: WorksAfterwards, session: Session) -> Iterator[bytes]:
+    yield from pieces
+    endpoint.after(session)
 
 
 def close_session(endpoint: Endpoint, session: Session) -> None:

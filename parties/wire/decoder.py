@@ -35,6 +35,9 @@ with warnings.catch_warnings():
 
 Array = np.ndarray[Any, Any]
 
+HOT_NUMBERS = 128 * 1024
+"""How many numbers are checked and then copied: few enough to stay in the cache in between."""
+
 
 class IncreasingIds:
     """The rule for requests: every id is above the last one, so that none is answered twice."""
@@ -146,15 +149,23 @@ class Decoder:
         if first >= last:
             return
         size = slot.wire.itemsize
-        source = torch.frombuffer(
-            piece, dtype=slot.wire, count=(last - first) // size, offset=offset + slot.start + first - self._received
-        )
         target = self._targets[index]
         if target is None:
             target = self._targets[index] = buffers.take(slot.length // size, slot.original)
         into = target[first // size : last // size]
-        into.copy_(source)
-        self._check_finite(into)
+        count, start = (last - first) // size, offset + slot.start + first - self._received
+        if slot.wire is slot.original and slot.numpy is not None:
+            self._copy(np.frombuffer(piece, slot.numpy, count, start), into.numpy())
+        else:
+            into.copy_(torch.frombuffer(piece, dtype=slot.wire, count=count, offset=start))
+            self._check_finite(into)
+
+    def _copy(self, source: Array, target: Array) -> None:
+        """Check and copy a little at a time, so that it comes from memory once."""
+        for start in range(0, len(source), HOT_NUMBERS):
+            part = source[start : start + HOT_NUMBERS]
+            self._check_finite(torch.from_numpy(part), part)
+            target[start : start + HOT_NUMBERS] = part
 
     def _check_finite(self, numbers: Tensor, array: Array | None = None) -> None:
         if self._rules.check_finite and not all_finite(numbers, array):

@@ -21,6 +21,8 @@ def _both(limits: Limits) -> Options:
         # Without the probe the window stays what it is set to, instead of growing with the bandwidth.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", limits.max_read_ahead_bytes),
+        # A whole piece in one frame instead of sixty-four: fewer buffers, and no more of them than the window holds.
+        ("grpc.http2.max_frame_size", MAX_PIECE_BYTES),
         # A frozen peer still acknowledges TCP; only an unanswered ping betrays it, and only with both
         # of these time-outs.
         ("grpc.keepalive_time_ms", int(limits.keepalive_s * 1000)),

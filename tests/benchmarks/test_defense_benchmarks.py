@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,11 @@ import pytest
         ("ckks", ["--features", "8", "--outputs", "2", "--rounds", "1"], r"bytes_up an image: .* encrypted, x\d"),
     ],
 )
-def test_a_benchmark_measures(module: str, options: list[str], said: str) -> None:
-    command = [sys.executable, "-m", f"benchmarks.{module}", *options]
+def test_a_benchmark_measures_and_records(module: str, options: list[str], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    command = [sys.executable, "-m", f"benchmarks.{module}", *options, "--record", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert re.search(said, done.stdout)
+    record = json.loads(path.read_bytes())
+    assert record["results"]
+    assert record["provenance"]["commit"]

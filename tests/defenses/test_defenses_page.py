@@ -32,7 +32,9 @@ def test_the_example_passes_the_conformance_tests(monkeypatch: pytest.MonkeyPatc
     conformance.test_strength_0_is_the_identity("grid")
     conformance.test_very_high_strength_leaves_nothing_to_a_linear_probe("grid")
     conformance.test_more_strength_is_more_distortion("grid")
-    conformance.test_state_survives_a_checkpoint("grid")
+    conformance.test_state_survives_a_file("grid", tmp_path)
+    conformance.test_a_state_that_does_not_fit_is_refused("grid")
+    conformance.test_trains_fits_and_protects_at_every_cut("grid", "ecg", 1, "relu1")
     conformance.test_settings_make_it_again_and_are_printed("grid")
     with pytest.raises(DefenseError, match="grid: expected spacing"):
         module.Grid(spacing=-1.0)

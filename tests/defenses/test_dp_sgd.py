@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from defenses import DefenseError, TrainingPlan, make_defense
+from experiments.scenario import ScenarioError, check_against_data, read_scenario
 from split_models.randomness import layers_from
+from split_models.tensor_spec import TensorSpec
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -78,6 +82,18 @@ def test_a_head_that_mixes_samples_is_refused() -> None:
         make_defense("dp_sgd", {"noise": 1.0}).around_training(head, PLAN, generator()),
     ):
         pass
+
+
+def test_it_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "mine"\ncuts = ["block11.relu2"]\n[model]\nname = "resnet18"\n[[attacks]]\nname = "shadow_model"\n'
+        '[[defenses]]\nname = "chain"\nparts = [{name = "dp_sgd", noise = 1.0}]\n'
+    )
+    with pytest.raises(
+        ScenarioError, match=r"at block11\.relu2: chain, part 1: dp_sgd: the head does not keep samples"
+    ):
+        check_against_data(read_scenario(str(path)), TensorSpec((3, 32, 32), low=0.0, high=1.0), 10)
 
 
 def test_a_chain_with_losses_over_whole_batches_is_refused() -> None:

@@ -178,6 +178,17 @@ def test_nopeek_rises_to_its_weight_over_the_warm_up() -> None:
     assert float(nopeek.training_loss(images, given, torch.zeros(8), generator())) == pytest.approx(full)
 
 
+def test_nopeek_falls_back_over_the_cool_down() -> None:
+    nopeek = make_defense("nopeek", {"weight": 2.0, "warmup": 0.25, "cooldown": 0.5})
+    images, given = normal(8, 6), normal(8, 3, seed=2)
+    full, shares = 2.0 * float(distance_correlation(images, given)), []
+    with nopeek.around_training(nn.Identity(), TrainingPlan(16, 2, 1), generator()) as before_step:
+        for _ in range(8):
+            shares.append(float(nopeek.training_loss(images, given, torch.zeros(8), generator())) / full)
+            before_step()
+    assert shares == pytest.approx([0, 0.5, 1, 1, 1, 0.75, 0.5, 0.25], abs=1e-5)
+
+
 def test_nopeek_takes_the_unbiased_form() -> None:
     nopeek, images = make_defense("nopeek", {"weight": 3.0, "form": "unbiased"}), normal(40, 6)
     given = images[:, :3] + 0.3 * normal(40, 3, seed=2)

@@ -43,6 +43,13 @@ def test_the_sensitivity_is_enforced(name: str, settings: dict[str, float], orde
     assert torch.allclose(clipped[1], given[1], atol=1e-4), "a short activation stays as it is"
 
 
+@pytest.mark.parametrize("name, order", [("gaussian_mechanism", 2), ("laplace_mechanism", 1)])
+def test_an_image_is_clipped_where_inputs_are_private(name: str, order: int) -> None:
+    settings = {"epsilon": 1e9, "clip": 2.0, "where": "input", **({"delta": 1e-5} if order == 2 else {})}
+    sent = make_defense(name, settings).protect_inputs(torch.ones(2, 1, 8, 8), torch.Generator().manual_seed(0))
+    assert float(sent[0].norm(p=order)) == pytest.approx(2.0, rel=1e-2)
+
+
 def test_the_laplace_scale_is_twice_the_clip_over_epsilon() -> None:
     defense = make_defense("laplace_mechanism", {"epsilon": 0.5, "clip": 3.0})
     noise = defense.protect(torch.zeros(200, 500), torch.Generator().manual_seed(0))

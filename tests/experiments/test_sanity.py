@@ -38,8 +38,8 @@ GOOD = Utility(
 )
 
 
-def raised(*attacks: AttackOutcome, utility: Utility = GOOD, random: bool = False) -> list[str]:
-    return doubts(attacks, FLOORS, utility, random)
+def raised(*attacks: AttackOutcome, utility: Utility = GOOD, random: bool = False, repeats: int = 1) -> list[str]:
+    return doubts(attacks, FLOORS, utility, random=random, repeats=repeats)
 
 
 def test_nothing_is_doubted_without_a_reason() -> None:
@@ -73,9 +73,26 @@ def test_refused_attacks_are_not_compared() -> None:
     assert raised(outcome("regularized_inversion", None), random=True) == []
 
 
-def test_a_random_defense_that_was_seen_once() -> None:
-    assert raised(outcome("regularized_inversion", 25), random=True) == [
-        "the defense is random and each input was seen once; an attacker who sees it repeatedly averages"
+def test_a_random_defense_is_a_doubt_until_somebody_averages() -> None:
+    said = ["the defense is random and no attack averaged; who sees an input repeatedly does (owners.repeats)"]
+    once = outcome("regularized_inversion", 25)
+    averaging = once.model_copy(update={"uses": ["repeats"]})
+    assert raised(once, random=True) == raised(averaging, random=True, repeats=1) == said
+    assert raised(once, random=True, repeats=5) == said, "sent repeatedly, but nobody was granted to know it"
+    assert raised(averaging, random=True, repeats=5) == []
+    assert raised(once, random=False) == []
+
+
+def test_who_had_to_do_without_knowledge_raises_no_doubt() -> None:
+    unaware = outcome("regularized_inversion", 8).model_copy(update={"withheld": ["defense"]})
+    assert raised(unaware, outcome("inverse_network", 25)) == []
+
+
+def test_a_search_without_gradients() -> None:
+    still = outcome("regularized_inversion", 25).model_copy(update={"notes": {"without_gradient": 3}})
+    assert raised(still) == [
+        "my regularized_inversion met no gradient for 3 of its victims: its search stood still, which is no sign of "
+        "privacy"
     ]
 
 

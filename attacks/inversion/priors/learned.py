@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from attacks.attack import Progress
+from attacks.decoders import Pairs, Training, best_decoder
 from attacks.inversion.priors.prior import Prior
 from attacks.knowledge import Capability, Knowledge
-from split_models.input_decoder import InputDecoder
-from split_models.randomness import layers_from
+from attacks.sightings import average
 from split_models.tensor_spec import TensorSpec
-from split_models.training import minimise
 
-WIDTH, EPOCHS, BATCH, LEARNING_RATE = 32, 12, 32, 2e-3
+TRAINING = Training(epochs=12, batch_size=32, learning_rate=2e-3, width=32)
 
 
 class LearnedPrior(Prior):
     """A decoder's image, and the mean squared distance from it.
 
     Knowing the head, the attacker makes its own pairs of images and activations, through the defense where that is
-    known, and needs no queries. The search then corrects what the decoder got wrong.
+    known, drawn anew for every epoch if it is random, and averaged over as many repeats as are seen of a victim. It
+    needs no queries. The search then corrects what the decoder got wrong.
     """
 
     name = "learned"
@@ -32,25 +31,30 @@ class LearnedPrior(Prior):
         self, knowledge: Knowledge, generator: torch.Generator, report: Progress = lambda fraction: None
     ) -> None:
         assert knowledge.auxiliary is not None
-        images = knowledge.auxiliary.images
-        activations = torch.cat([knowledge.as_sent(group) for group in images.split(256)])
-        with layers_from(generator):
-            decoder = InputDecoder(knowledge.activation_spec, knowledge.input_spec, WIDTH)
-        decoder.calibrate(activations)
-        minimise(
-            decoder.parameters(),
-            lambda rows: mse_loss(decoder(activations[rows]), images[rows]),
-            len(images),
-            epochs=EPOCHS,
-            batch_size=BATCH,
-            learning_rate=LEARNING_RATE,
-            generator=generator,
-            after_epoch=lambda epoch: report((epoch + 1) / EPOCHS),
+        known = knowledge.auxiliary
+        self._decoder = best_decoder(
+            knowledge,
+            _sent(knowledge, known.images, generator),
+            _sent(knowledge, known.validation_images, generator),
+            TRAINING,
+            generator,
+            report,
         )
-        self._decoder = decoder.eval().requires_grad_(False)
 
     def begin(self, activations: Tensor, spec: TensorSpec) -> Tensor:
-        return torch.cat([self._decoder(group) for group in activations.split(256)])
+        return self._decoder(activations)
 
     def penalty(self, images: Tensor, begun: Tensor) -> Tensor:
         return (images - begun).square().flatten(1).mean(1)
+
+
+def _sent(knowledge: Knowledge, images: Tensor, generator: torch.Generator) -> Pairs:
+    """Images with what the owner would send for them."""
+
+    def drawn(rows: Tensor) -> Tensor:
+        return average(knowledge.sightings(images[rows], generator))
+
+    first = torch.arange(min(8, len(images)))
+    if torch.equal(drawn(first), drawn(first)):  # nothing is random: once is enough
+        return Pairs.fixed(Pairs(images, drawn).once(), images)
+    return Pairs(images, drawn)

@@ -22,6 +22,7 @@ class Prior(ABC):
     name: ClassVar[str]
     needs: ClassVar[frozenset[Capability]] = frozenset()  # left out where this is not granted
     of_pixels: ClassVar[bool] = True  # are the variables the pixels themselves?
+    step: ClassVar[float] = 1.0  # first step of a search, relative to that for pixels
     quadratic: ClassVar[bool] = False  # is the penalty a quadratic form of pixels? then linear heads are solved
 
     def prepare(

@@ -34,6 +34,11 @@ MISTAKES = {
         "same samples",
     ),
     "a defense that needs a trained network": (["defense={name='shredder'}"], "shredder"),
+    "a defense that needs each sample's gradient": (["defense={name='dp_sgd',clip=1.0,noise=1.0}"], "dp_sgd"),
+    "a defense that needs labels that an owner has not": (
+        ["protocol=vertical", "owners.count=2", "defense={name='cem',sigma=0.1}"],
+        "cem needs labels",
+    ),
     "a dtype that the wire has not": (["owners.wire_dtype=int8"], "float16"),
 }
 

@@ -67,6 +67,7 @@ class Place:
             settings={},
             wire_dtype="float32",
             seed=0,
+            rounds=2,
         )
 
 
@@ -165,7 +166,7 @@ def test_an_owner_that_is_away_is_counted_and_left_out(place: Place) -> None:
 
 
 def test_a_job_survives_its_journey() -> None:
-    job = Job("a:1", {}, "relu1", "splitfed_v2", (1, 8, 8), 3, {}, 4, "none", {}, "float32", 0)
+    job = Job("a:1", {}, "relu1", "splitfed_v2", (1, 8, 8), 3, {}, 4, "none", {}, "float32", 0, 1)
     assert Job.from_json(job.to_json()) == job
     with pytest.raises(WireError, match="training job"):
         Job.from_json('{"server": 1}')

@@ -55,6 +55,7 @@ class Game:
     micro_batches: int = 1
     folder: Path | None = None
     data: Sequence[PrivateData] = ()
+    rounds: int = 2
 
     def __post_init__(self) -> None:
         self.names = [f"owner-{number}" for number in range(1, self.owners + 1)]
@@ -103,6 +104,7 @@ class Game:
             micro_batches=self.micro_batches,
             seed=number,
             order_seed=0 if self.protocol == "vertical" else None,
+            rounds=self.rounds,
         )
 
     def channel(self, number: int) -> Channel:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from defenses import make_defense
+from defenses import TrainingPlan, make_defense
 from parties.messages import Kind, SessionRefused, TensorMessage, WireError
 from parties.protocols import ProtocolError, find_protocol
 from parties.training.learner import federated_average
@@ -26,20 +26,23 @@ def alone(game: Game, micro_batches: int = 1) -> dict[str, Tensor]:
     parts = split(model, game.cuts)
     guard = make_defense(game.defense, dict(game.settings))
     guard.attach(SPEC, game.boundary.activation)
-    for round_number in range(ROUNDS):
-        for seed, data in enumerate(game.data):
-            noise = generator_for(seed, "defense", round_number)
-            for rows in rows_of_round(data, seed, round_number):
-                for part in rows.tensor_split(micro_batches):
-                    share, images, labels = len(part) / len(rows), data.images[part], data.labels[part]
-                    activation = parts.head(images)
-                    added = guard.training_loss(images, activation, labels, noise) if guard.trains else 0
-                    outputs = guard.protect(activation, noise)
-                    for later in parts.parts[1:]:
-                        outputs = later(outputs)
-                    (cross_entropy(outputs, labels) * share + added * share).backward()
-                optimizer.step()
-                optimizer.zero_grad()
+    plan = TrainingPlan(len(game.data[0].ids), 8, ROUNDS)
+    with guard.around_training(parts.head, plan, generator_for(0)) as ended_batch:
+        for round_number in range(ROUNDS):
+            for seed, data in enumerate(game.data):
+                noise = generator_for(seed, "defense", round_number)
+                for rows in rows_of_round(data, seed, round_number):
+                    for part in rows.tensor_split(micro_batches):
+                        share, images, labels = len(part) / len(rows), data.images[part], data.labels[part]
+                        activation = parts.head(images)
+                        added = guard.training_loss(images, activation, labels, noise) if guard.trains else 0
+                        outputs = guard.protect(activation, noise)
+                        for later in parts.parts[1:]:
+                            outputs = later(outputs)
+                        (cross_entropy(outputs, labels) * share + added * share).backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    ended_batch()
     return dict(model.state_dict())
 
 
@@ -86,7 +89,12 @@ def test_micro_batches_are_bit_identical_to_gathered_gradients(protocol: str, cu
 @pytest.mark.parametrize("protocol, cuts", [("vanilla", "relu1"), ("u_shaped", ("relu1", "fc2"))])
 @pytest.mark.parametrize(
     "defense, settings",
-    [("nopeek", {"weight": 2.0}), ("gaussian_noise", {"sigma": 0.3}), ("dropout_mask", {"rate": 0.3})],
+    [
+        ("nopeek", {"weight": 2.0}),
+        ("nopeek", {"weight": 2.0, "warmup": 1.0}),
+        ("gaussian_noise", {"sigma": 0.3}),
+        ("dropout_mask", {"rate": 0.3}),
+    ],
 )
 def test_a_defense_acts_in_training(
     protocol: str, cuts: str | tuple[str, str], defense: str, settings: dict[str, float]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from defenses import make_defense
 from parties.messages import Kind, TensorMessage, WireError
 from parties.training.meeting import Meeting
 from parties.training.owner import PrivateData
@@ -16,9 +17,10 @@ from split_models.split_model import split
 from tests.parties.training.games import Game, fresh_network, private_data, rows_of_round, same
 
 
-def make_game(ids: torch.Tensor | None = None) -> Game:
+def make_game(ids: torch.Tensor | None = None, defense: str = "none", **settings: float) -> Game:
     first, second = private_data(0), private_data(1)
-    return Game("vertical", "pool1", 2, data=[first, PrivateData(second.images, first.ids if ids is None else ids)])
+    data = [first, PrivateData(second.images, first.ids if ids is None else ids)]
+    return Game("vertical", "pool1", 2, data=data, defense=defense, settings=settings)
 
 
 def play_together(game: Game, round_number: int, position: int) -> None:
@@ -28,16 +30,21 @@ def play_together(game: Game, round_number: int, position: int) -> None:
         turn.result()
 
 
-def test_it_is_bit_identical_to_one_process() -> None:
-    game = make_game()
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_it_is_bit_identical_to_one_process(weight: float) -> None:
+    game, guard = make_game(defense="nopeek", weight=weight), make_defense("nopeek", {"weight": weight})
     for round_number in range(2):
         play_together(game, round_number, 3 * round_number)
     heads, joint = [split(fresh_network(), "pool1").head for _ in range(2)], game.server_layers()
     optimizers = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (*heads, joint)]
     for round_number in range(2):
         for rows in rows_of_round(game.data[0], 0, round_number):
-            activations = [head(data.images[rows]).flatten(1) for head, data in zip(heads, game.data, strict=True)]
-            cross_entropy(joint(torch.cat(activations, 1)), game.data[0].labels[rows]).backward()  # type: ignore[index]
+            images, labels = [data.images[rows] for data in game.data], game.data[0].labels[rows]  # type: ignore[index]
+            activations = [head(own) for head, own in zip(heads, images, strict=True)]
+            loss = cross_entropy(joint(torch.cat([activation.flatten(1) for activation in activations], 1)), labels)
+            for own, activation in zip(images, activations, strict=True):
+                loss = loss + guard.training_loss(own, activation, labels, torch.Generator())
+            loss.backward()
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()

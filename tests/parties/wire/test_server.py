@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from parties.messages import SessionRefused, WireError
+from parties.in_process import InProcessChannel
+from parties.messages import Session, SessionRefused, TensorMessage, WireError
 from parties.wire.client import GrpcChannel
 from parties.wire.limits import Limits
 from parties.wire.server import GrpcServer
@@ -102,3 +103,35 @@ def test_one_party_cannot_take_all_sessions() -> None:
         with pytest.raises(SessionRefused, match="'a' already has 1 sessions"):
             GrpcChannel(server.address, hello(party="a"))
         GrpcChannel(server.address, hello(party="b")).close()
+
+
+class Diligent(Recorder):
+    """Has more to do behind each reply, once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may, self.done = threading.Event(), 0
+
+    def answer(self, session: Session, message: TensorMessage) -> TensorMessage:
+        assert self.done == message.request_id - 1
+        return super().answer(session, message)
+
+    def after(self, session: Session) -> None:
+        self.may.wait(10)
+        self.done += 1
+
+
+def test_nobody_waits_for_work_behind_a_reply_but_the_next_request() -> None:
+    endpoint = Diligent()
+    with GrpcServer(endpoint) as server, GrpcChannel(server.address, hello()) as channel:
+        channel.call(activation(1))
+        assert endpoint.done == 0
+        second = channel.submit(activation(2))
+        endpoint.may.set()
+        assert second.result().request_id == 2
+    endpoint = Diligent()
+    endpoint.may.set()
+    with InProcessChannel(endpoint, hello()) as channel:
+        channel.call(activation(1))
+        channel.call(activation(2))
+        assert endpoint.done == 2

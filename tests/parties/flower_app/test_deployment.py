@@ -1,0 +1,164 @@
+"""One SuperLink, two SuperNodes that prove who they are, a split server: processes of their own, all over TLS."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from parties.flower_app.job import owner_name
+from parties.flower_app.quiet import settings
+from parties.wire.certificates import make_test_certificates
+from split_models.checkpoints import load_tensors
+from tests.experiments.runs import none_left
+
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("flwr") is None,
+        reason="Flower is an extra: pip install -c constraints.txt -e '.[flower]'",
+    ),
+    pytest.mark.timeout(600),  # Flower starts a process for every message
+]
+OWNERS = 2
+PATIENCE_S = 240.0
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def write_ssh_key(path: Path) -> None:
+    """What `ssh-keygen -t ecdsa -b 384` writes: `path` and `path.pub`."""
+    key, encoding = ec.generate_private_key(ec.SECP384R1()), serialization.Encoding
+    secret = key.private_bytes(encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    path.write_bytes(secret)
+    shown = key.public_key().public_bytes(encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    path.with_suffix(".pub").write_bytes(shown)
+
+
+class Deployment:
+    """Starts the processes that docs/flower.md names, in its words."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.keys, self.run = folder, folder / "keys", folder / "run"
+        self.logs = folder / "logs"
+        self.logs.mkdir()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # Flower's start more of Flower's
+        self._environment = {**os.environ, **settings(folder / "flower"), "OMP_NUM_THREADS": "1", "PATH": commands}
+        self.split_server, self.link = f"localhost:{free_port()}", free_port()
+        make_test_certificates(self.keys, [owner_name(number) for number in range(OWNERS)])
+        (folder / "flower").mkdir()
+        connection = f'[superlink.there]\naddress = "localhost:{self.link}"\nroot-certificates = "{self.keys}/ca.pem"\n'
+        (folder / "flower" / "config.toml").write_text(connection)
+
+    def call(self, name: str, *arguments: str) -> None:
+        """Run a command to its end."""
+        done = subprocess.run([name, *arguments], check=False, env=self._environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{name} {arguments}: {done.stdout}{done.stderr}"
+
+    def start(self, log: str, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a process that stays."""
+        with (self.logs / f"{log}.log").open("wb") as file:
+            process = subprocess.Popen(
+                [name, *arguments],
+                env=self._environment,
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+            )
+        self._processes.append(process)
+        return process
+
+    def start_node(self, name: str, number: int) -> subprocess.Popen[bytes]:
+        """Start the SuperNode of an owner, which proves itself with the key `name`."""
+        owner = owner_name(number)
+        files = {
+            "data": self.run / "owners" / f"{owner}.safetensors",
+            "server-ca": self.keys / "ca.pem",
+            "certificate": self.keys / f"{owner}.pem",
+            "key": self.keys / f"{owner}.key",
+        }
+        told = " ".join([f"partition-id={number}", *(f'{key}="{path}"' for key, path in files.items())])
+        secrets = ("--root-certificates", f"{self.keys}/ca.pem", "--auth-supernode-private-key", f"{self.keys}/{name}")
+        link = ("--superlink", f"localhost:{self.link}", "--port", str(free_port()))
+        return self.start(name, "flower-supernode", *link, *secrets, "--max-retries", "3", "--node-config", told)
+
+    def wait_for(self, log: str, word: str) -> None:
+        """Until a process has said something."""
+        self.wait(lambda: word in (self.logs / f"{log}.log").read_text(errors="replace"), f"{word!r} of {log}")
+
+    def wait(self, happened: Callable[[], bool], what: str) -> None:
+        """Until something is so."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not happened():
+            assert time.monotonic() < deadline, f"waited for {what}; {self.said()}"
+            time.sleep(0.2)
+
+    def said(self) -> str:
+        """The end of every log."""
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-600:]}" for path in self.logs.iterdir())
+
+    def end(self) -> None:
+        """As a user does: SIGTERM, then patience."""
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
+    made = Deployment(tmp_path)
+    yield made
+    made.end()
+    assert none_left(made.logs, within_s=20)
+
+
+def test_it_trains_over_tls_with_nodes_that_prove_who_they_are(deployment: Deployment) -> None:
+    keys, run = deployment.keys, deployment.run
+    sizes = ("owners.count=2", "rounds=1", "data.train=40", "data.test=8")
+    deployment.call(
+        "unsmash", "flower", "prepare", str(run), "--server", deployment.split_server, *(f"--set={s}" for s in sizes)
+    )
+    own = ("--certificate", f"{keys}/server.pem", "--key", f"{keys}/server.key", "--owners-ca", f"{keys}/ca.pem")
+    deployment.start("split", "unsmash", "flower", "serve", str(run), "--listen", deployment.split_server, *own)
+    pair = ("--ssl-certfile", f"{keys}/server.pem", "--ssl-keyfile", f"{keys}/server.key")
+    trust = ("--ssl-ca-certfile", f"{keys}/ca.pem", "--enable-supernode-auth", "--port", str(deployment.link))
+    deployment.start("link", "flower-superlink", *pair, *trust)
+    deployment.wait_for("link", "Uvicorn running on https")
+    deployment.wait_for("split", "Ctrl-C ends it")
+
+    for name in ("stranger", *(f"node{number}" for number in range(OWNERS))):
+        write_ssh_key(keys / name)
+    stranger = deployment.start_node("stranger", 0)  # whose public key nobody registers
+    for number in range(OWNERS):
+        deployment.call("flwr", "supernode", "register", f"{keys}/node{number}.pub", "there")
+        deployment.start_node(f"node{number}", number)
+    assert stranger.wait(timeout=PATIENCE_S) != 0
+    deployment.call("flwr", "run", str(run / "app"), "there")
+    deployment.wait((run / "rounds.json").exists, "the end of the training")
+
+    (played,) = json.loads((run / "rounds.json").read_text())
+    assert (played["owners"], played["failed"]) == (OWNERS, 0)
+    assert played["bytes_up"] > 500_000
+    initial, trained = (load_tensors(run / f"{name}.safetensors")[0] for name in ("initial", "head"))
+    assert initial.keys() == trained.keys()
+    assert not any(torch.equal(initial[name], weight) for name, weight in trained.items())
