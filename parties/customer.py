@@ -51,7 +51,7 @@ class Customer:
             QueryBudgetExhausted: fewer inputs are left than were asked about.
             WireError: the host is gone, or has no answer to such inputs.
         """
-        return self._ask(Kind.INPUT, inputs)
+        return self._ask(Kind.INPUT, _finite(inputs))
 
     def explain(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The host's explanation of each label (N,) for its input: (N, *shape).
@@ -60,7 +60,7 @@ class Customer:
             QueryBudgetExhausted: fewer inputs are left than were asked about.
             WireError: the host is gone, explains nothing, or has no such class.
         """
-        return self._ask(Kind.EXPLAIN, inputs, labels)
+        return self._ask(Kind.EXPLAIN, _finite(inputs), labels)
 
     def model(self) -> HostedModel:
         """The model itself, from a host that hands it out; the file is checked like any other.
@@ -84,3 +84,10 @@ class Customer:
     def close(self) -> None:
         """End the session; calling it twice is harmless."""
         self._channel.close()
+
+
+def _finite(inputs: Tensor) -> Tensor:
+    """The inputs, if a host takes such: sent to it, a NaN would end the session."""
+    if not torch.isfinite(inputs).all():
+        raise WireError("inputs: expected finite values, got NaN or infinity; ask about others")
+    return inputs

@@ -12,9 +12,6 @@ Why each of them:
 - **Threads.** Two processes with two torch threads each on two cores wait for each other; one thread a
   core is faster by far. And threads that wait for each other sleep instead of spinning: when another process
   wants the core, a spinning thread burns the very time that the one it waits for needs.
-- **Scheduling.** A thread that wakes up does not push aside one that is running (Linux's policy for batch jobs;
-  its share of the time stays the same). In Python the running one mostly holds the interpreter's lock, so that
-  the other could only wait for it and hand the core back: twenty needless switches a message.
 - **Core.** Pinning is off by default, because only who starts all the processes knows which core is free.
 - **gRPC.** Its older event loop has fewer wake-ups a message. A grpc that no longer has it ignores this.
 """
@@ -45,7 +42,6 @@ class Tuning:
     threads: int | None = None
     core: int | None = None
     grpc: bool = False
-    batch: bool = False
 
 
 def tune_process(processes: int = 2, core: int | None = None) -> Tuning:
@@ -59,7 +55,7 @@ def tune_process(processes: int = 2, core: int | None = None) -> Tuning:
         return Tuning()
     if core is not None:
         os.sched_setaffinity(0, {core})
-    return Tuning(_tune_malloc(), _tune_threads(processes), core, _tune_grpc(), _tune_scheduling())
+    return Tuning(_tune_malloc(), _tune_threads(processes), core, _tune_grpc())
 
 
 def _tune_malloc() -> bool:
@@ -81,13 +77,3 @@ def _tune_threads(processes: int) -> int:
 def _tune_grpc() -> bool:
     os.environ.setdefault("GRPC_EXPERIMENTS", _EXPERIMENTS)
     return "grpc" not in sys.modules
-
-
-def _tune_scheduling() -> bool:
-    if not sys.platform.startswith("linux") or os.sched_getscheduler(0) not in (os.SCHED_OTHER, os.SCHED_BATCH):
-        return False  # whoever chose another policy had a reason
-    try:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # threads and processes to come inherit it
-    except OSError:  # some sandboxes forbid it
-        return False
-    return True

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.wire.measurements import (
+    CONNECTIONS,
     IN_FLIGHT,
     ROWS,
     SIZES,
@@ -65,12 +66,14 @@ def ratios_of(results: Results, in_flight: int) -> Table:
 def circumstances() -> dict[str, Any]:
     """What a reader has to know to compare the figures with others."""
     installed = {found.name: found.version for found in metadata.distributions()}
+    congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control")
     versions = {name: installed.get(name) for name in ("grpcio", "torch", "protobuf", "numpy", "pyzmq")}
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0],
+        "tcp": congestion.read_text().strip() if congestion.exists() else None,
         **versions,
     }
 
@@ -88,8 +91,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="payloads to compare")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="what to compare with raw TCP")
-    parser.add_argument("--rounds", type=int, default=7, help="turns that every contender gets")
-    parser.add_argument("--turn-s", type=float, default=0.15, help="seconds of one turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns that every contender gets on each connection")
+    parser.add_argument("--turn-s", type=float, default=0.1, help="seconds of one turn")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -102,6 +105,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "command": "python -m benchmarks.wire",
         "rounds": arguments.rounds,
+        "connections": CONNECTIONS,
         "circumstances": circumstances(),
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +119,7 @@ def main() -> None:
                 )
             ],
             "memory": lambda: measure_memory(SIZES["16 MB"]),
-            "steps": lambda: measure_steps(arguments.rounds),
+            "steps": measure_steps,
             "owners": lambda: measure_many_owners(SIZES["64 KB"], 20),
         }
         for name in arguments.only:

@@ -32,6 +32,9 @@ class Contender(ABC):
     def connect(self, address: str, setting: Setting) -> None:
         """Make ready to send tensors of `setting.size` bytes to `address`."""
 
+    def disconnect(self) -> None:  # noqa: B027  whoever cannot, keeps the one it has
+        """Give the connection up, where `connect` can make another one."""
+
     @abstractmethod
     def exchange(self, count: int, in_flight: int) -> None:
         """Send `count` tensors, at most `in_flight` unanswered, and wait for every reply."""

@@ -68,6 +68,9 @@ class Ours(Contender):
         self._channel = open_channel(address, setting, spec)
         self._messages = self._make_messages()
 
+    def disconnect(self) -> None:
+        self._channel.close()
+
     def _make_messages(self) -> Iterator[TensorMessage]:
         request_id = 0
         while True:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,7 @@ from benchmarks.wire.contender import Setting
 
 
 class Worker:
-    """One process that obeys lines of JSON."""
+    """One process that obeys lines of JSON; nobody waits for it before it is asked."""
 
     def __init__(self, name: str, core: int, setting: Setting, *address: str) -> None:
         self._process = subprocess.Popen(
@@ -23,16 +24,20 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.said = self._read()
+
+    @cached_property
+    def said(self) -> str:
+        """Its first line: where it serves, or that it is ready."""
+        return self._read()
 
     def _read(self) -> str:
         if self._process.stdout is None or not (line := self._process.stdout.readline()):
             raise RuntimeError("a worker of the benchmark ended; see its message above")
         return line.strip()
 
-    def ask(self, do: str, **arguments: int) -> Any:
+    def ask(self, do: str, **arguments: Any) -> Any:
         """What the process answers to one command."""
-        if self._process.stdin is not None:
+        if self.said and self._process.stdin is not None:
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self._process.stdin.flush()
         return json.loads(self._read())
@@ -45,18 +50,21 @@ class Worker:
 
 
 class Pair:
-    """Both ends; the first core asks, the last one serves."""
+    """Both ends; the first core asks, the last one serves. The asking one starts on entering."""
 
     def __init__(self, name: str, setting: Setting) -> None:
-        cores = sorted(os.sched_getaffinity(0))
+        self._cores = sorted(os.sched_getaffinity(0))
         self.name, self.setting = name, setting
-        self.server = Worker(name, cores[-1], setting)
-        self.owner = Worker(name, cores[0], setting, self.server.said)
+        self.server = Worker(name, self._cores[-1], setting)
 
     def exchange(self, count: int, in_flight: int = 1) -> list[float]:
         """Seconds a request."""
         seconds: list[float] = self.owner.ask("exchange", count=count, in_flight=in_flight)
         return seconds
+
+    def reconnect(self) -> None:
+        """Go on over another connection."""
+        self.owner.ask("reconnect", address=self.server.said, setting=asdict(self.setting))
 
     def peak_copies(self, count: int) -> tuple[float, float]:
         """By how many payloads the memory of both ends peaks above rest: (asking, serving)."""
@@ -67,6 +75,7 @@ class Pair:
         return grown[0], grown[1]
 
     def __enter__(self) -> Pair:
+        self.owner = Worker(self.name, self._cores[0], self.setting, self.server.said)
         return self
 
     def __exit__(

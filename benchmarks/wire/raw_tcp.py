@@ -17,17 +17,22 @@ class RawTcp(Contender):
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
     def _answer(self, listener: socket.socket, size: int) -> None:
-        peer, _ = listener.accept()
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         buffer, reply = memoryview(bytearray(size)), bytes(REPLY_BYTES)
-        while _receive(peer, buffer):
-            peer.sendall(reply)
+        while True:
+            peer, _ = listener.accept()
+            with peer:
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                while _receive(peer, buffer):
+                    peer.sendall(reply)
 
     def connect(self, address: str, setting: Setting) -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._payload, self._reply = bytearray(setting.size), memoryview(bytearray(REPLY_BYTES))
+
+    def disconnect(self) -> None:
+        self._socket.close()
 
     def exchange(self, count: int, in_flight: int) -> None:
         for sent in range(count):

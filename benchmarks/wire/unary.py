@@ -40,8 +40,11 @@ class UnaryProtobuf(Contender):
 
     def connect(self, address: str, setting: Setting) -> None:
         self._tensor = torch.rand(setting.size // 4)
-        channel = grpc.insecure_channel(address, OPTIONS)
-        self._call = channel.unary_unary(METHOD, BytesValue.SerializeToString, BytesValue.FromString)
+        self._channel = grpc.insecure_channel(address, OPTIONS)
+        self._call = self._channel.unary_unary(METHOD, BytesValue.SerializeToString, BytesValue.FromString)
+
+    def disconnect(self) -> None:
+        self._channel.close()
 
     def exchange(self, count: int, in_flight: int) -> None:
         pending: deque[Any] = deque()

@@ -21,6 +21,7 @@ from parties.tuning import tune_process
 CONTENDERS = {
     "raw TCP": "raw_tcp.RawTcp",
     "unary protobuf": "unary.UnaryProtobuf",
+    "bare gRPC stream": "bare_stream.BareStream",
     "ours": "ours.Ours",
     "pyzmq": "zmq_pair.ZeroMq",
     "torch rpc": "torch_rpc.TorchRpc",
@@ -76,6 +77,10 @@ def answer(contender: Contender, asked: dict[str, Any]) -> Any:
     """One command's result."""
     if asked["do"] == "exchange":
         return measure(contender, asked["count"], asked["in_flight"])
+    if asked["do"] == "reconnect":
+        contender.disconnect()
+        contender.connect(asked["address"], Setting(**asked["setting"]))
+        return None
     if asked["do"] == "computed":
         return contender.computed_s()
     return forget_peak() if asked["do"] == "forget peak" else resident_bytes("VmHWM")

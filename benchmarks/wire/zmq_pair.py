@@ -31,6 +31,9 @@ class ZeroMq(Contender):
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.connect(f"tcp://{address}")
 
+    def disconnect(self) -> None:
+        self._socket.close()
+
     def exchange(self, count: int, in_flight: int) -> None:
         for sent in range(count):
             self._socket.send(self._tensor.numpy().data, copy=False)

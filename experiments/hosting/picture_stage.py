@@ -107,9 +107,11 @@ class PictureStage(Stage):
         return found
 
     def hand_out(self) -> None:
-        """The host gets what trained the network, the attacker pictures of its own and labels of classes."""
+        """The host's defenses learn from its tuning part, or without one from what trained the network; the attacker
+        gets pictures of its own and labels of classes."""
         parts, scratch = self._data, self.scratch
-        save_tensors(scratch / "own", {"inputs": parts["train"].images})
+        own = parts["tuning"] if len(parts["tuning"]) else parts["train"]
+        save_tensors(scratch / "own", {"inputs": own.images})
         asked = torch.cat([parts["test"].images, self.victims[SAMPLES].images])
         save_tensors(scratch / "asked", {"inputs": asked})
         learns, chooses = parts["auxiliary"], parts["validation"]

@@ -111,7 +111,7 @@ def _walls(folder: Path, record: HostRecord) -> list[Wall]:
 def _table(title: str, columns: dict[str, int], lines: Sequence[Line], refused: Sequence[str]) -> Table:
     table = Table(title=Text(title, style="bold"), title_justify="left", title_style="")
     for name in ("", "", *columns, "queries"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # a narrow terminal still shows every digit
     for name, part, figures, queries in lines:
         table.add_row(Text(name), part, *figures, queries)
     for name in refused:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks.wire.figures import figures_of
 
 
 def test_the_benchmark_measures_and_records(tmp_path: Path) -> None:
@@ -42,6 +45,13 @@ def test_the_benchmark_measures_and_records(tmp_path: Path) -> None:
     }
     assert all(result["median_s"] > 0 for result in results)
     assert all(result["ratio_to_raw_tcp"] == 1 for result in results if result["row"] == "raw TCP")
+
+
+def test_the_page_shows_the_committed_record() -> None:
+    page = Path("docs/wire.md").read_text()
+    shown = re.search(r"<!-- figures: (\S+) -->\n(.*)\n<!-- end -->", page, re.DOTALL)
+    assert shown
+    assert shown[2].strip() == figures_of(json.loads(Path(shown[1]).read_text()))
 
 
 def test_fuzzing_finds_nothing_in_a_few_seconds() -> None:

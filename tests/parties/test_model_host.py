@@ -135,6 +135,9 @@ def test_an_input_out_of_range_is_an_error_that_is_not_counted(images: Tensor) -
         customer = connect()
         with pytest.raises(WireError, match="at most 1"):
             customer.predict(images + 1)
+        for ask in (customer.predict, lambda wrong: customer.explain(wrong, torch.zeros(len(wrong)).long())):
+            with pytest.raises(WireError, match="finite values, got NaN"):
+                ask(images * float("nan"))
         assert host.ledger.used() == {}
         assert len(customer.predict(images)) == len(images)  # the session goes on
 

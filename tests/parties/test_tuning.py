@@ -16,7 +16,6 @@ early = sorted({"torch", "grpc"} & set(sys.modules))
 tuning = asdict(tune_process(processes=1000, core=core))
 import torch
 print(json.dumps({"early": early, "tuning": tuning, "threads": torch.get_num_threads(), "core": core,
-                  "policies": sorted({os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}),
                   "cores": sorted(os.sched_getaffinity(0)), "grpc": os.environ.get("GRPC_EXPERIMENTS")}))
 """
 
@@ -40,14 +39,12 @@ def test_tuning_acts_before_torch_and_grpc_are_loaded() -> None:
     assert found["threads"] == 1
     assert found["cores"] == [found["core"]]
     assert found["grpc"]
-    assert found["policies"] == [os.SCHED_BATCH]
-    assert found["tuning"] == {"malloc": True, "threads": 1, "core": found["core"], "grpc": True, "batch": True}
+    assert found["tuning"] == {"malloc": True, "threads": 1, "core": found["core"], "grpc": True}
 
 
 def test_tuning_can_be_turned_off() -> None:
     found = tuned(UNSMASH_TUNING="off")
-    assert found["tuning"] == {"malloc": False, "threads": None, "core": None, "grpc": False, "batch": False}
-    assert found["policies"] == [os.sched_getscheduler(0)]
+    assert found["tuning"] == {"malloc": False, "threads": None, "core": None, "grpc": False}
     assert len(found["cores"]) == os.cpu_count() or len(found["cores"]) > 1  # type: ignore[arg-type]
     assert found["grpc"] is None
 
