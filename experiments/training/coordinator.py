@@ -42,13 +42,26 @@ class Coordinator:
         """Play every round that is left.
 
         Raises:
-            PartyError: an owner failed and the policy does not allow to go on without it.
+            PartyError: an owner failed and the policy does not allow to go on without it, or owners that have to hold
+                the same samples do not.
         """
+        if self._protocol.meets:
+            self._check_ids()
         while self._journal.round < self._scenario.rounds:
             start = time.perf_counter()
             self._play_round()
             self._finish_round(start)
             say(self._journal.rounds[-1])
+
+    def _check_ids(self) -> None:
+        first, *others = self._names
+        begun = self._crew.begun
+        count = {name: begun[name]["samples"] for name in self._names}
+        if different := [name for name in others if begun[name]["ids"] != begun[first]["ids"]]:
+            raise PartyError(
+                f"expected the same sample ids from all owners, got others from {', '.join(different)} than "
+                f"from {first} ({count[different[0]]} samples beside {count[first]}); align the data"
+            )
 
     def _play_round(self) -> None:
         left = [n for n in self._order() if n not in self._journal.ended and n not in self._journal.left_out]

@@ -14,6 +14,7 @@ from parties.processes import Parties
 SERVER = "server"
 MODULE = "experiments.training.party"
 Report = Callable[[str, float], None]
+BEGINNING_S = 300.0  # a party that loads its libraries and its data is not late
 
 
 class TrainingCrew:
@@ -27,7 +28,7 @@ class TrainingCrew:
     def __init__(self, begin: dict[str, dict[str, Any]], logs: Path, patience_s: float, report: Report) -> None:
         self._begin, self._logs, self._patience_s, self._report = begin, logs, patience_s, report
         self._groups: dict[str, Parties] = {}
-        self._lock = threading.Lock()
+        self._starting = {name: threading.RLock() for name in begin}  # two that miss a party must not both start it
         self.begun: dict[str, dict[str, Any]] = {}
 
     def start(self, *names: str) -> None:
@@ -36,13 +37,14 @@ class TrainingCrew:
         Raises:
             PartyError: a party cannot begin.
         """
-        for name in names:
+        self.all_at_once(self._start, names)
+
+    def _start(self, name: str) -> None:
+        with self._starting[name]:
             self._stop(name)
-            with self._lock:
-                self._groups[name] = Parties(MODULE, self._logs)
-                self._groups[name].start("server" if name == SERVER else "owner", name)
-        answers = self.all_at_once(lambda name: self.ask(name, "begin", **self._begin[name]), names)
-        self.begun |= dict(zip(names, answers, strict=True))
+            group = self._groups[name] = Parties(MODULE, self._logs)
+            group.start("server" if name == SERVER else "owner", name)
+            self.begun[name] = self._ask(name, "begin", self._begin[name], max(self._patience_s, BEGINNING_S))
 
     def ask(self, name: str, method: str, **arguments: Any) -> Any:
         """One party's answer.
@@ -50,8 +52,11 @@ class TrainingCrew:
         Raises:
             PartyError: it failed, died, or said nothing for too long; it does not run any more.
         """
+        return self._ask(name, method, arguments, self._patience_s)
+
+    def _ask(self, name: str, method: str, arguments: dict[str, Any], patience_s: float) -> Any:
         group = self._groups[name]
-        return group.ask({name: (method, arguments)}, timeout_s=self._patience_s, report=self._report)[name]
+        return group.ask({name: (method, arguments)}, timeout_s=patience_s, report=self._report)[name]
 
     def all_at_once(self, what: Callable[[str], Any], names: tuple[str, ...]) -> list[Any]:
         """Do something with several parties at the same time; the first error, once all are done."""
@@ -65,8 +70,7 @@ class TrainingCrew:
         Raises:
             PartyError: it cannot begin.
         """
-        if not self.alive(SERVER):
-            self.start(SERVER)
+        self.ensure(SERVER)
         return str(self.begun[SERVER]["address"])
 
     def alive(self, name: str) -> bool:
@@ -74,8 +78,7 @@ class TrainingCrew:
         return name in self._groups and self._groups[name].alive(name)
 
     def _stop(self, name: str) -> None:
-        with self._lock:
-            group = self._groups.pop(name, None)
+        group = self._groups.pop(name, None)
         if group is not None:
             group.stop()
 
@@ -85,8 +88,9 @@ class TrainingCrew:
         Raises:
             PartyError: it cannot begin.
         """
-        if not self.alive(name):
-            self.start(name)
+        with self._starting[name]:
+            if not self.alive(name):
+                self._start(name)
 
     def __enter__(self) -> TrainingCrew:
         return self

@@ -23,7 +23,7 @@ from parties.wire.drain import serve_until_told
 from parties.wire.limits import Limits
 from parties.wire.security import ServerSecurity
 from parties.wire.server import GrpcServer
-from split_models.checkpoints import CheckpointError, load_tensors, save_tensors
+from split_models.checkpoints import CheckpointError, digest, load_tensors, save_tensors
 from split_models.randomness import seed_for
 from split_models.tensor_spec import TensorSpec
 
@@ -47,9 +47,12 @@ class TrainingOwnerRole:
         self._folder = Path(folder)
         held, _ = load_tensors(self._folder / "data.safetensors")
         self._data = PrivateData(held["images"], held["ids"], held.get("labels"))
+        if self._scenario.protocol_class.meets:
+            self._data = self._data.by_id()
         self._test = held["test_images"], held.get("test_labels")
         return {
             "samples": len(self._data.ids),
+            "ids": digest({"ids": self._data.ids}),
             "kept": [asdict(self._progress_of(path)) for path in self._checkpoints()],
         }
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from defenses.defense import Defense, TrainingPlan
 from parties.channel import Channel, Reply
-from parties.messages import Kind, TensorMessage
+from parties.messages import Kind, TensorMessage, WireError
 from parties.training.learner import Learner
 from split_models.randomness import generator_for
 from split_models.training import batches
@@ -42,6 +42,17 @@ class PrivateData:
     images: Tensor
     ids: Tensor
     labels: Tensor | None = None
+
+    def by_id(self) -> PrivateData:
+        """The same samples in the order of their ids, in which owners of the same samples join them.
+
+        Raises:
+            WireError: an id that occurs twice.
+        """
+        ids, order = self.ids.sort()
+        if (ids[1:] == ids[:-1]).any():
+            raise WireError("expected every sample id once, got some twice; remove the double samples")
+        return PrivateData(self.images[order], ids, None if self.labels is None else self.labels[order])
 
 
 class Crossing:

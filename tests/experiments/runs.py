@@ -73,22 +73,23 @@ def parties_of(logs: Path, count: int, within_s: float = 40.0) -> dict[str, int]
     """Wait until a run has started `count` parties; their process ids by name, found by the log each writes to."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        found = _writers(logs)
+        found = writers(logs)
         if len(found) == count:
             return found
         time.sleep(0.05)
-    raise AssertionError(f"expected {count} parties with logs in {logs}, found {_writers(logs)}")
+    raise AssertionError(f"expected {count} parties with logs in {logs}, found {writers(logs)}")
 
 
 def none_left(logs: Path, within_s: float = 8.0) -> bool:
     """Is no process left that writes to one of these logs?"""
     deadline = time.monotonic() + within_s
-    while _writers(logs) and time.monotonic() < deadline:
+    while writers(logs) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return not _writers(logs)
+    return not writers(logs)
 
 
-def _writers(logs: Path) -> dict[str, int]:
+def writers(logs: Path) -> dict[str, int]:
+    """Who writes to these logs now: process ids by the name of the log."""
     found = {}
     for process in Path("/proc").iterdir():
         try:

@@ -2,67 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from experiments.training.page import write_training_report
-from experiments.training.record import TrainingRecord, read_training_record
+from experiments.training.record import read_training_record
 from experiments.training.runner import train
 from experiments.training.scenario import read_training_scenario
 from parties.processes import PartyError
 from split_models.checkpoints import load_tensors
-from tests.experiments.runs import none_left, parties_of, start_unsmash
-
-SETTINGS = [
-    "rounds=2",
-    "data.train=160",
-    "data.test=20",
-    "model.batch_size=8",
-    "owners.checkpoint_batches=6",
-    "server.transcript_mb=1",
-    "defense={name='gaussian_noise',sigma=0.2}",
-]
-
-
-def settings(*more: str) -> list[str]:
-    return [*SETTINGS, *more]
-
-
-def run(
-    folder: Path, *more: str, name: str = "train-vanilla", report: Callable[[str, float], None] | None = None
-) -> TrainingRecord:
-    found, _ = train(read_training_scenario(name, settings(*more)), folder, report=report or (lambda owner, done: None))
-    return found
-
-
-def models(folder: Path) -> dict[str, torch.Tensor]:
-    paths = sorted((folder / "models").glob("*.safetensors"))
-    return {f"{path.stem} {name}": tensor for path in paths for name, tensor in load_tensors(path)[0].items()}
-
-
-def same_models(first: Path, second: Path) -> bool:
-    one, other = models(first), models(second)
-    return bool(one) and one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-class Killer:
-    """Kills parties when an owner has played so much of a round, each once."""
-
-    def __init__(self, logs: Path, plan: dict[float, str]) -> None:
-        self._logs, self._plan = logs, dict(plan)
-
-    def __call__(self, owner: str, done: float) -> None:
-        for when, victim in list(self._plan.items()):
-            if done >= when:
-                del self._plan[when]
-                os.kill(parties_of(self._logs, 2, within_s=5)[victim], signal.SIGKILL)
-                return
+from tests.experiments.runs import none_left, start_unsmash
+from tests.experiments.training.trainings import Saboteur, kill, run, same_models, settings
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +27,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_owner_and_server_killed_in_mid_epoch_are_started_again(whole: Path, tmp_path: Path) -> None:
-    killer = Killer(tmp_path / "logs", {0.45: "owner-1", 0.7: "server"})
-    record = run(tmp_path, report=killer)
+    saboteur = Saboteur(tmp_path / "logs", {("owner-1", 0.45): (kill, "owner-1"), ("owner-1", 0.7): (kill, "server")})
+    record = run(tmp_path, report=saboteur)
     assert [event.answer for event in record.events] == ["started again", "started again"]
     assert "SIGKILL" in record.events[0].what
     assert same_models(whole, tmp_path)
@@ -101,9 +54,9 @@ def test_a_run_killed_with_all_its_parties_goes_on_when_given_again(whole: Path,
 
 
 def test_abort_stops_at_once_and_the_same_command_goes_on(whole: Path, tmp_path: Path) -> None:
-    killer = Killer(tmp_path / "logs", {0.5: "owner-1"})
+    saboteur = Saboteur(tmp_path / "logs", {("owner-1", 0.5): (kill, "owner-1")})
     with pytest.raises(PartyError, match="SIGKILL"):
-        run(tmp_path, "owners.policy=abort", report=killer)
+        run(tmp_path, "owners.policy=abort", report=saboteur)
     assert none_left(tmp_path / "logs")
     record = run(tmp_path, "owners.policy=abort")
     assert [event.answer for event in record.events] == ["training stopped"]
@@ -113,12 +66,8 @@ def test_abort_stops_at_once_and_the_same_command_goes_on(whole: Path, tmp_path:
 def test_an_owner_that_fails_is_left_out_and_harms_nobody(tmp_path: Path) -> None:
     skip = ("owners.policy=skip", "owners.count=2", "rounds=1")
 
-    def kill_second(owner: str, done: float) -> None:
-        if owner == "owner-2" and done >= 0.4 and not killed:
-            killed.append(os.kill(parties_of(tmp_path / "broken" / "logs", 3, within_s=5)["owner-2"], signal.SIGKILL))
-
-    killed: list[None] = []
-    record = run(tmp_path / "broken", *skip, name="train-sequential", report=kill_second)
+    saboteur = Saboteur(tmp_path / "broken" / "logs", {("owner-2", 0.4): (kill, "owner-2")}, parties=3)
+    record = run(tmp_path / "broken", *skip, name="train-sequential", report=saboteur)
     (played,) = record.rounds
     assert played.left_out == ["owner-2"]
     assert list(played.owners) == ["owner-1"]

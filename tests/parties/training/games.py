@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +57,7 @@ class Game:
     folder: Path | None = None
     data: Sequence[PrivateData] = ()
     rounds: int = 2
+    wire_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         self.names = [f"owner-{number}" for number in range(1, self.owners + 1)]
@@ -111,7 +113,13 @@ class Game:
         """A new session of one owner."""
         point = self.point
         hello = Hello(
-            self.names[number], Role.TRAINING, point.model, point.model_digest, point.cut, self.boundary.activation
+            self.names[number],
+            Role.TRAINING,
+            point.model,
+            point.model_digest,
+            point.cut,
+            self.boundary.activation,
+            self.wire_dtype,
         )
         return InProcessChannel(self.server, hello)
 
@@ -124,6 +132,13 @@ class Game:
         owner.checkpoint(progress)
         channel.close()
         return progress
+
+    def play_at_once(self, round_number: int, position: int) -> None:
+        """A round of all owners that meet in every step."""
+        with ThreadPoolExecutor(self.owners) as pool:
+            turns = [pool.submit(self.play_round, number, round_number, position) for number in range(self.owners)]
+        for turn in turns:
+            turn.result()
 
     def server_weights(self, name: str = "shared") -> dict[str, Tensor]:
         """The server's layers by their names in the network."""

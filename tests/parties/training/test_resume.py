@@ -115,17 +115,3 @@ def test_the_transcript_of_training_keeps_within_its_bound(tmp_path: Path) -> No
     again = TrainingTranscript(tmp_path, max_bytes=20_000)
     again.append("owner-1", 201, 1, {"came": torch.zeros(250)})
     assert len(sorted(tmp_path.glob("*/*.safetensors"))) == len(files)
-
-
-def test_the_transcript_holds_what_crossed(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    game = Game("vanilla")
-    game.server._transcript = TrainingTranscript(tmp_path, 1 << 24)
-    game.play_round(0, 0, 0)
-    files = sorted(tmp_path.glob("owner-1/*.safetensors"))
-    assert len(files) == 3
-    seen = load_file(files[0])
-    assert set(seen) == {*(f"came.train_step.{n}" for n in range(3)), "went.gradient.0", "went.gradient.1"}
-    assert seen["came.train_step.0"].shape == (8, *game.boundary.activation.shape)
-    assert seen["went.gradient.0"].abs().sum() > 0

@@ -23,18 +23,11 @@ def make_game(ids: torch.Tensor | None = None, defense: str = "none", **settings
     return Game("vertical", "pool1", 2, data=data, defense=defense, settings=settings)
 
 
-def play_together(game: Game, round_number: int, position: int) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        turns = [pool.submit(game.play_round, number, round_number, position) for number in range(2)]
-    for turn in turns:
-        turn.result()
-
-
 @pytest.mark.parametrize("weight", [0.0, 2.0])
 def test_it_is_bit_identical_to_one_process(weight: float) -> None:
     game, guard = make_game(defense="nopeek", weight=weight), make_defense("nopeek", {"weight": weight})
     for round_number in range(2):
-        play_together(game, round_number, 3 * round_number)
+        game.play_at_once(round_number, 3 * round_number)
     heads, joint = [split(fresh_network(), "pool1").head for _ in range(2)], game.server_layers()
     optimizers = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (*heads, joint)]
     for round_number in range(2):
@@ -64,7 +57,7 @@ def test_other_sample_ids_stop_the_step_and_change_nothing() -> None:
     game = make_game(ids=torch.arange(22).flip(0))
     before = {name: weight.clone() for name, weight in game.server_weights().items()}
     with pytest.raises(WireError, match="same sample ids"):
-        play_together(game, 0, 0)
+        game.play_at_once(0, 0)
     assert same(game.server_weights(), before)
 
 
