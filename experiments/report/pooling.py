@@ -109,24 +109,25 @@ def _reading(outcomes: Sequence[ReadingOutcome]) -> ReadingOutcome:
     accuracy = over_seeds([[float(right) for right in outcome.right] for outcome in outcomes])
     return outcomes[0].model_copy(
         update={
-            "accuracy": _within(accuracy, 0.0, 1.0),
-            "auc": auc and _within(auc, 0.0, 1.0),
+            "accuracy": within("identification", accuracy),
+            "auc": auc and within("identification", auc),
             "majority": _mean([outcome.majority for outcome in outcomes]),
             "queries": max(outcome.queries for outcome in outcomes),
         }
     )
 
 
-def _within(summary: Summary, least: float, most: float) -> Summary:
-    return summary.model_copy(update={"low": max(summary.low, least), "high": min(summary.high, most)})
-
-
 def _leakage(found: Sequence[Leakage]) -> Leakage:
     summaries = {}
     for name in found[0].per_victim:
-        summary = over_seeds([one.per_victim[name] for one in found])
-        summaries[name] = _within(summary, *RANGES[name])
+        summaries[name] = within(name, over_seeds([one.per_victim[name] for one in found]))
     return found[0].model_copy(update=summaries)
+
+
+def within(measure: str, summary: Summary) -> Summary:
+    """The summary with an interval that ends where the measure does."""
+    least, most = RANGES[measure]
+    return summary.model_copy(update={"low": max(summary.low, least), "high": min(summary.high, most)})
 
 
 def _mean(values: Sequence[float]) -> float:
