@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -186,7 +185,9 @@ def peak_memory_mb(victims: int, batch: int) -> float:
     attack = make_attack("regularized_inversion", {"batch": batch, "iterations": 5})
     attack.prepare(granted(knowledge, RegularizedInversion), generator_for(0, "benchmark"))
     attack.reconstruct(Observation(activations))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not getrusage: a process inherits the peak of the one that started it.
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return float(peak.split()[1]) / 1024
 
 
 def memory_by_victims(batch: int) -> dict[str, float]:
@@ -214,7 +215,7 @@ def main() -> None:
     if arguments.peak_memory:
         print(peak_memory_mb(arguments.peak_memory, arguments.batch))
         return
-    console, results, targets = Console(width=130), [], {}
+    console, targets = Console(width=130), {}
     table = Table("cut", "method", "times faster", "with tuning", "PSNR published", "ours", "ours, all victims")
     for cut in arguments.cuts:
         line = LINES[cut]
@@ -225,23 +226,25 @@ def main() -> None:
             )
         console.print(f"measuring {cut}")
         found = compare(targets[line.network], line, arguments.victims, arguments.batch, arguments.steps)
-        results.append(found)
+        _keep(arguments, found)
         figures = [value for value in found.values() if isinstance(value, float)][:5]
         table.add_row(cut, found["method"], *(f"{figure:.1f}" for figure in figures))
     console.print(table)
     memory = memory_by_victims(arguments.batch)
     console.print(f"peak memory in MB by victims, {arguments.batch} at a time: {memory}")
-    left_out = ("record", "data_dir", "targets", "peak_memory")
-    settings = {name: value for name, value in vars(arguments).items() if name not in left_out}
-    record = {
-        "command": "python -m benchmarks.inversion",
-        **settings,
-        "results": results,
-        "peak_memory_mb": memory,
-        "provenance": provenance(),
-    }
-    write_atomically(arguments.record, (json.dumps(record, indent=1) + "\n").encode())
+    _keep(arguments, {"cut": "relu2, untrained", "peak_memory_mb": memory})
     console.print(f"record: {arguments.record}")
+
+
+def _keep(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Write what was measured at a cut into the record at once; other cuts of an earlier call stay as they are."""
+    path, left_out = arguments.record, ("record", "data_dir", "targets", "peak_memory", "cuts")
+    settings = {name: value for name, value in vars(arguments).items() if name not in left_out}
+    measured = {**found, **settings, "provenance": provenance()}
+    earlier = json.loads(path.read_bytes())["results"] if path.exists() else []
+    results = [one for one in earlier if one["cut"] != found["cut"]] + [measured]
+    record = {"command": "python -m benchmarks.inversion", "results": results}
+    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
