@@ -61,16 +61,7 @@ class Referee:
         defense = make_defense(trial.defense.name, trial.defense.settings)
         with torch.no_grad():
             undefended = self._baseline.cut(trial.cut).head(victims.images)
-        pictures = {
-            scenario.attack_label(attacked.entry, attacked.withheld): attacked.found
-            for attacked in played.attacks
-            if attacked.found is not None
-        }
-        save_tensors(
-            pictures_path(folder, trial.key),
-            {"private": victims.images, **{f"attack {label}": images for label, images in pictures.items()}}
-            | {f"floor {name}": images for name, images in self._floor_images(victims).items()},
-        )
+        self._keep_pictures(played, victims, folder)
         warnings = [
             *defense_doubts(trial.defense.label, self._target.defense_notes),
             *wire_doubts(undefended, played.on_wire, trial.defense.label),
@@ -99,6 +90,19 @@ class Referee:
             warnings=warnings,
             provenance=provenance(),
             timing=_timing(scenario, played, started),
+        )
+
+    def _keep_pictures(self, played: Played, victims: LabelledImages, folder: Path) -> None:
+        trial, scenario = self._trial, self._trial.scenario
+        pictures = {
+            scenario.attack_label(attacked.entry, attacked.withheld): attacked.found
+            for attacked in played.attacks
+            if attacked.found is not None
+        }
+        save_tensors(
+            pictures_path(folder, trial.key),
+            {"private": victims.images, **{f"attack {label}": images for label, images in pictures.items()}}
+            | {f"floor {name}": images for name, images in self._floor_images(victims).items()},
         )
 
     def _victim(self, owner: str, request_id: int, row: int) -> int:
