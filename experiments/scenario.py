@@ -158,8 +158,7 @@ class Trial(Strict):
     def key(self) -> str:
         """16 hex digits over all that could change the result; the transport cannot."""
         fields = {"data", "model", "owners", "attacks", "threat_model", "seed", "threads"}
-        if self.scenario.readings:
-            fields.add("readings")
+        fields |= {"readings"} if self.scenario.readings else set()
         content = self.scenario.model_dump(mode="json", include=fields)
         return hash_of(
             {
@@ -283,10 +282,9 @@ def _check_names(scenario: Scenario) -> None:
         check_name(scenario.model.name)
         for defense in scenario.defenses:
             make_defense(defense.name, defense.settings)
-        for attack in scenario.attacks:
-            make_attack(attack.name, attack.settings)
-        for reading in scenario.readings:
-            make_reading(reading.name, reading.settings)
+        for make, entries in ((make_attack, scenario.attacks), (make_reading, scenario.readings)):
+            for entry in entries:
+                make(entry.name, entry.settings)
     except ValueError as error:
         raise ScenarioError(str(error)) from error
     for what in ("defenses", "attacks", "readings"):
