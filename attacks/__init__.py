@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from attacks.attack import ActivationAttack
+from attacks.on_activations.adversarial_shadow import AdversarialShadow
 from attacks.on_activations.aligned_shadow import AlignedShadow
 from attacks.on_activations.foreign_shadow import ForeignShadow
 from attacks.on_activations.inverse_network import InverseNetwork
@@ -29,6 +30,7 @@ ATTACKS: dict[str, type[ActivationAttack]] = {
         ModelReconstruction,
         ShadowModel,
         AlignedShadow,
+        AdversarialShadow,
         ForeignShadow,
     )
 }

@@ -32,7 +32,8 @@ class RayWorkers:
             self._ray.init(
                 address=address, include_dashboard=False if address == "local" else None, log_to_driver=False
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a Ray that takes too long to start raises nothing more telling
+            self._ray.shutdown()
             reason = str(error).splitlines()[0]
             raise ExportError(f"no Ray cluster at {address!r} ({reason}); start one with `ray start --head`") from error
 

@@ -22,6 +22,7 @@ from split_models.cut_points import check_cut
 from split_models.own_models import is_own, source_digest
 from split_models.split_model import cut_names, output_spec, split
 from split_models.tensor_spec import TensorSpec
+from split_models.traced_graph import SplitError
 from split_models.zoo import build, check_name
 
 
@@ -248,8 +249,8 @@ def check_against_data(scenario: Scenario, input_spec: TensorSpec, classes: int)
     """Check that the network takes these images and has every cut of the scenario, and every defense fits there.
 
     Raises:
-        ScenarioError: naming the cuts that there are.
-        SplitError: what crosses at a cut cannot be sent, or the network does not do the same for every input.
+        ScenarioError: naming the cuts that there are, or what else would cross at a layer that is none, or why what
+            crosses cannot be sent.
     """
     try:
         network = build(scenario.model.name, input_spec, classes)
@@ -257,10 +258,13 @@ def check_against_data(scenario: Scenario, input_spec: TensorSpec, classes: int)
     except ValueError as error:
         raise ScenarioError(str(error)) from error
     for cut in scenario.cuts:
-        if cut not in cuts:
+        if cut not in {*cuts, *dict(network.named_modules())}:
             raise ScenarioError(f"unknown cut {cut!r}: {scenario.model.name} has {', '.join(cuts)}")
-        parts = split(network, cut)
-        check_cut(network, parts, input_spec)
+        try:
+            parts = split(network, cut)
+            check_cut(network, parts, input_spec)
+        except SplitError as error:
+            raise ScenarioError(f"{scenario.model.name}: {error}") from error
         activation = output_spec(parts.head, input_spec)
         for entry in scenario.defenses:
             try:

@@ -6,6 +6,7 @@ shadow what activations mean, the observed activations teach it what they look l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -23,6 +24,9 @@ SHIFTS = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0))
 
 
 MOST_CHANNELS = 512
+
+Loss = Callable[[Tensor], Tensor]
+"""From activations (N, *shape) that a shadow made to a scalar."""
 
 
 class AlignedSettings(ShadowSettings):
@@ -56,11 +60,16 @@ class AlignedShadow(ShadowModel):
         wanted, least = statistics(activations), float("inf")
         for number in range(self.settings.restarts):
             shadow = self._trained(knowledge, generator)
-            loss = self._align(shadow, knowledge, knowledge.auxiliary, wanted, generator)
+            also = self._further(knowledge, activations, generator)
+            loss = self._align(shadow, knowledge, knowledge.auxiliary, wanted, also, generator)
             if loss <= least or number == 0:
                 least, self._shadow = loss, shadow.eval().requires_grad_(False)
         self.notes.update(self._judged(knowledge), alignment_loss=least)
-        return self._inverted(knowledge, activations)
+        return self._inverted(knowledge, activations, generator)
+
+    def _further(self, knowledge: Knowledge, observed: Tensor, generator: torch.Generator) -> Loss | None:
+        """What else a shadow is aligned by, given what it makes of a batch; nothing by default."""
+        return None
 
     def _align(
         self,
@@ -68,15 +77,19 @@ class AlignedShadow(ShadowModel):
         knowledge: Knowledge,
         auxiliary: Auxiliary,
         wanted: list[Tensor],
+        also: Loss | None,
         generator: torch.Generator,
     ) -> float:
-        """Train on cross-entropy and statistics together; returns that loss over the auxiliary images."""
+        """Train on cross-entropy, statistics and what there is besides; returns the first two over auxiliary images."""
         assert knowledge.tail is not None
         tail, settings = knowledge.tail, self.settings
 
-        def loss(rows: Tensor | slice) -> Tensor:
+        def judged(made: Tensor, labels: Tensor) -> Tensor:
+            return cross_entropy(tail(made), labels) + settings.alignment * misfit(made, wanted)
+
+        def loss(rows: Tensor) -> Tensor:
             made = shadow(auxiliary.images[rows])
-            return cross_entropy(tail(made), auxiliary.labels[rows]) + settings.alignment * misfit(made, wanted)
+            return judged(made, auxiliary.labels[rows]) + (also(made) if also else 0.0)
 
         if weights := list(shadow.parameters()):
             minimise(
@@ -89,7 +102,7 @@ class AlignedShadow(ShadowModel):
                 generator=generator,
             )
         with torch.no_grad():
-            return float(loss(slice(500)))
+            return float(judged(shadow(auxiliary.images[:500]), auxiliary.labels[:500]))
 
 
 def statistics(activations: Tensor) -> list[Tensor]:

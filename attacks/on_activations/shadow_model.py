@@ -83,9 +83,9 @@ class ShadowModel(ActivationAttack):
         return {"shadow_validation_accuracy": reached}
 
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
-        return self._inverted(knowledge, activations)
+        return self._inverted(knowledge, activations, generator)
 
-    def _inverted(self, knowledge: Knowledge, activations: Tensor) -> Tensor:
+    def _inverted(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
         """The images whose activations the shadow would have made."""
         inverter = Inverter(self._shadow, knowledge.input_spec, self.settings)
         weight = torch.full((len(activations),), self.settings.weight)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from experiments.export.extras import ExportError
 from experiments.export.figures import write_figures
+from experiments.export.summary import write_summary
 from experiments.export.table import write_csv, write_parquet
 from experiments.export.trackers import to_mlflow, to_tensorboard
 from experiments.record import read_records
@@ -20,15 +21,17 @@ def export(
     folder: Annotated[Path, typer.Argument(help="The folder of an `unsmash run` or `unsmash study`.")],
     csv: Annotated[Path | None, typer.Option(help="Write the tidy table as CSV to this file.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the tidy table as Parquet (extra: parquet).")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write pooled figures as one small JSON file.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write SVG and PDF figures to this folder.")] = None,
     mlflow: Annotated[str | None, typer.Option(metavar="URI", help="Log the trials to this MLflow store.")] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Write the trials as TensorBoard runs to this folder.")
     ] = None,
 ) -> None:
-    """Results for other tools: a table with one row a victim and attack, figures for papers, trackers."""
-    if not any((csv, parquet, figures, mlflow, tensorboard)):
-        raise ExportError("expected something to write; give --csv, --parquet, --figures, --mlflow or --tensorboard")
+    """Results for other tools: a table with one row a victim and attack, a summary, figures for papers, trackers."""
+    if not any((csv, parquet, summary, figures, mlflow, tensorboard)):
+        options = "--csv, --parquet, --summary, --figures, --mlflow or --tensorboard"
+        raise ExportError(f"expected something to write; give {options}")
     records = read_records(folder)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if csv:
@@ -37,6 +40,9 @@ def export(
     if parquet:
         write_parquet(records, parquet)
         console.print(f"table:       {parquet}")
+    if summary:
+        write_summary(records, folder, summary)
+        console.print(f"summary:     {summary}")
     if figures:
         for path in write_figures(pooled(records), figures):
             console.print(f"figure:      {path}")

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from experiments.commands.cuts import ModelName, Repeats, Threads, made
 from experiments.planner import Link, Option, Wishes, evidence, options, read_evidence
-from experiments.report.plan_page import write_plan
+from experiments.record import Record
+from experiments.report.plan_page import conclusion, peeks, write_plan
 from experiments.roles import torch_threads
 from split_models.tensor_spec import TensorSpec
 
@@ -51,14 +52,37 @@ def plan(
     if nothing satisfies all wishes.
     """
     found = read_evidence(records, model)
-    dataset = found[0].dataset
+    name, link, wishes = found[0].dataset["name"], Link(bandwidth, round_trip), Wishes(latency, accuracy, leakage)
+    answers = _answers(model, found, link, wishes, measure, owner_slowdown, repeats, threads)
+    path, pictures = out or records / "plan.html", peeks(records, found, answers)
+    page = write_plan(path, model, name, answers, link, wishes, measure.value, pictures)
+    console = Console()
+    if as_json:
+        typer.echo(json.dumps([_fields(answer) for answer in answers]))
+    else:
+        console.print(_table(answers, measure))
+        console.print(conclusion(answers), soft_wrap=True, highlight=False, markup=False)
+        console.print(f"plot: {page}", soft_wrap=True, highlight=False, markup=False)
+    if all(answer.misses for answer in answers):
+        raise typer.Exit(1)
+
+
+def _answers(
+    model: str,
+    found: list[Record],
+    link: Link,
+    wishes: Wishes,
+    measure: Measured,
+    owner_slowdown: float,
+    repeats: int,
+    threads: int,
+) -> list[Option]:
+    dataset, errors = found[0].dataset, Console(stderr=True)
     input_spec = TensorSpec(tuple(dataset["input_shape"]), low=0.0, high=1.0)
     network = made(model, input_spec, dataset["classes"])
-    link, wishes = Link(bandwidth, round_trip), Wishes(latency, accuracy, leakage)
-    console, errors = Console(), Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bars, torch_threads(threads):
         bar = bars.add_task("measuring", total=1.0)
-        answers = options(
+        return options(
             evidence(found, measure.value),
             network,
             input_spec,
@@ -69,16 +93,6 @@ def plan(
             repeats=repeats,
             report=lambda done: bars.update(bar, completed=done),
         )
-    page = write_plan(out or records / "plan.html", model, dataset["name"], answers, link, wishes, measure.value)
-    good = [answer for answer in answers if not answer.misses]
-    if as_json:
-        typer.echo(json.dumps([_fields(answer) for answer in answers]))
-    else:
-        console.print(_table(answers, measure))
-        console.print(_conclusion(good), highlight=False)
-        console.print(f"plot: {page}", soft_wrap=True, highlight=False, markup=False)
-    if not good:
-        raise typer.Exit(1)
 
 
 def _fields(option: Option) -> dict[str, Any]:
@@ -123,12 +137,3 @@ def _table(answers: list[Option], measure: Measured) -> Table:
             style="" if not option.misses else "dim",
         )
     return table
-
-
-def _conclusion(good: list[Option]) -> str:
-    if not good:
-        return "[yellow]nothing satisfies every wish[/]; relax one, or run scenarios with other cuts and defenses"
-    best = min(
-        good, key=lambda option: option.evidence.leakage if option.evidence.leakage is not None else float("inf")
-    )
-    return f"{len(good)} satisfy every wish; least leaks from [bold]{escape(best.label)}[/]"

@@ -35,10 +35,10 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[Path]:
         for defense in dict.fromkeys(record.defense for record in records):
             members = [record for record in records if record.defense == defense]
             if len(members) > 1:
-                paths += _saved(_by_cut(figure(figsize=(5, 3)), members), folder / f"leakage-{_plain(defense)}")
+                paths += _saved(_by_cut(figure(figsize=(6, 3)), members), folder / f"leakage-{_plain(defense)}")
         for cut, members in by_cut(records).items():
             if len(members) > 1:
-                paths += _saved(_tradeoff(figure(figsize=(4, 3)), members), folder / f"tradeoff-{_plain(cut)}")
+                paths += _saved(_tradeoff(figure(figsize=(5, 3)), members), folder / f"tradeoff-{_plain(cut)}")
     return paths
 
 
@@ -53,7 +53,9 @@ def _by_cut(figure: Any, records: Sequence[Record]) -> Any:
         ]
         _marked(axes, [place + 0.06 * number for place, _ in found], [ssim for _, ssim in found], number, label, "-")
     for style, (name, floor) in zip(("--", ":"), records[0].floors.items(), strict=False):
-        axes.axhline(floor.ssim.mean, linestyle=style, color="0.4", linewidth=1, label=f"floor: {name}")
+        axes.axhline(
+            floor.ssim.mean, linestyle=style, color="0.4", linewidth=1, label=f"floor: {name}".replace("_", " ")
+        )
     axes.set_xticks(range(len(records)), [record.cut for record in records], rotation=35, ha="right")
     return _finished(figure, axes, "cut")
 
@@ -96,7 +98,7 @@ def _finished(figure: Any, axes: Any, x_name: str) -> Any:
     axes.set_ylim(top=1.02)
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=7)
+    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside, so it hides no mark
     figure.set_layout_engine("tight")
     return figure
 

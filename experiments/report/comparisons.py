@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.record import Record
 from experiments.report.plots import family
-from experiments.report.pooling import alike, measured, pooled
+from experiments.report.pooling import alike, measured, pooled, within
 from experiments.report.wording import NOTHING, interval, value
 from experiments.statistics import (
     Column,
@@ -65,7 +65,7 @@ def comparisons(records: Sequence[Record]) -> list[Compared]:
             cut,
             one,
             other,
-            f"{found.difference.mean:+.2f} {interval('ssim', found.difference)}",
+            f"{found.difference.mean:+.2f} {interval('ssim', found.difference)}".replace("-", "\u2212"),
             "< 0.001" if p < 0.001 else f"{p:.3f}",
             found.seeds,
             "leaks less" if p < 0.05 and found.difference.mean < 0 else "leaks more" if p < 0.05 else "undecided",
@@ -124,7 +124,7 @@ def _least(strengths: Sequence[Strength]) -> Summary | None:
         for number, one in enumerate(strengths)
         for attack, columns in one.columns.items()
     }
-    return over_seeds(cross_fitted(options, _least_to_the_strongest).columns)
+    return within("ssim", over_seeds(cross_fitted(options, _least_to_the_strongest).columns))
 
 
 def _least_to_the_strongest(means: Mapping[tuple[int, str], float]) -> tuple[int, str]:

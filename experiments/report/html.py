@@ -19,7 +19,7 @@ from split_models.checkpoints import write_atomically
 
 REPORT = "report.html"
 
-FEW = 6
+FEW = 4
 """Trials up to which every one is told in words; those of larger studies are folded away."""
 
 
@@ -61,11 +61,11 @@ def render(
     again = reproduce.of_study(study) if study else reproduce.of_scenario(reproduce.scenario_of(name, every))
     labels, floors = tables.attack_labels(records), tables.floor_names(records)
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
-            css=_inline("report.css"),
-            js=_inline("report.js"),
+            css=inline("report.css"),
+            js=inline("report.js"),
             name=name,
             description=again.description,
             records=records,
@@ -111,7 +111,8 @@ def _shareable(records: Sequence[Record]) -> bool:
     return all(record.dataset.get("shareable") is True for record in records)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """What the project's pages are made with: templates of this package, everything escaped."""
     environment = Environment(
         loader=PackageLoader("experiments", "report"),
         autoescape=True,
@@ -150,6 +151,6 @@ def _breakable(text: str) -> Markup:
     return escape(text).replace("_", Markup("_<wbr>"))
 
 
-def _inline(name: str) -> Markup:
+def inline(name: str) -> Markup:
     """A file of this package as it stands: ours, so not escaped."""
     return Markup((resources.files("experiments.report") / name).read_text(encoding="utf-8"))

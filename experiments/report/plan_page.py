@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from experiments.planner import Link, Option, Wishes
+from experiments.record import Record
+from experiments.report import gallery, html
+from experiments.report.plots import PEEKED
 from experiments.report.tables import readable
 from split_models.checkpoints import write_atomically
 
@@ -47,35 +46,88 @@ class Axis:
         return _place(value, self.low, self.high, self.start, self.end)
 
 
+def conclusion(options: Sequence[Option]) -> str:
+    """The answer in a sentence: what satisfies every wish and leaks least, or what comes nearest."""
+    good = [option for option in options if not option.misses]
+    known = [option for option in options if option.evidence.leakage is not None]
+    if good:
+        best = min(good, key=_leakage)
+        return f"{len(good)} of {len(options)} options satisfy every wish; least leaks from {_told(best)}."
+    if not known:
+        return "Nothing satisfies every wish: of no option is it known what leaks."
+    nearest = min(known, key=lambda option: (len(option.misses), _leakage(option)))
+    return (
+        f"Nothing satisfies every wish. Nearest comes {_told(nearest)}, which misses {' and '.join(nearest.misses)}; "
+        "relax a wish, or run scenarios with other cuts and defenses."
+    )
+
+
+def _told(option: Option) -> str:
+    defense = option.evidence.defense
+    return f"{option.evidence.cut} {'without a defense' if defense.name == 'none' else f'under {defense.label}'}"
+
+
+def _leakage(option: Option) -> float:
+    return math.inf if option.evidence.leakage is None else option.evidence.leakage
+
+
+def peeks(folder: Path, records: Sequence[Record], options: Sequence[Option]) -> dict[str, list[gallery.Strip]]:
+    """Option → the same victims everywhere, private and as its strongest attacker rebuilt them; shareable data only.
+
+    Raises:
+        CheckpointError: a file of pictures is broken.
+    """
+    if not all(record.dataset.get("shareable") is True for record in records):
+        return {}
+    by_key = {record.key: record for record in records}
+    shown = {option.label: by_key[option.evidence.keys[0]] for option in options}
+    chosen, _ = gallery.choose(list(shown.values()), PEEKED)
+    found = {}
+    for option in options:
+        record = shown[option.label]
+        places = [path.parent.parent for path in folder.rglob(f"records/{record.key}.safetensors")]
+        for attack in record.attacks:
+            if attack.label == option.evidence.attacker and places:
+                found[option.label] = gallery.beside(places[0], record, attack, chosen)
+    return found
+
+
 def write_plan(
-    path: Path, model: str, dataset: str, options: Sequence[Option], link: Link, wishes: Wishes, measure: str
+    path: Path,
+    model: str,
+    dataset: str,
+    options: Sequence[Option],
+    link: Link,
+    wishes: Wishes,
+    measure: str,
+    pictures: Mapping[str, Sequence[gallery.Strip]] | None = None,
 ) -> Path:
-    """Write the page atomically and return its path."""
+    """Write the page atomically and return its path; `pictures` are those of `peeks`."""
     known = [option for option in options if option.evidence.leakage is not None]
     leakages = [option.evidence.leakage or 0.0 for option in known]
     x = _axis([option.latency_ms for option in known], wishes.latency_ms, LEFT, RIGHT)
     y = _axis(leakages, wishes.leakage, BOTTOM, TOP)
     places = [(x.place(option.latency_ms), y.place(leak)) for option, leak in zip(known, leakages, strict=True)]
-    environment = Environment(
-        loader=PackageLoader("experiments", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("plan.html").render(
-        css=Markup((resources.files("experiments.report") / "report.css").read_text(encoding="utf-8")),
-        model=model,
-        dataset=readable(dataset),
-        options=options,
-        link=link,
-        wishes=wishes,
-        measure=MEASURES[measure],
-        dots=_dots(known, places, [options.index(option) + 1 for option in known]),
-        x=x,
-        y=y,
-        size=(WIDTH, HEIGHT),
-        box=(LEFT, RIGHT, TOP, BOTTOM),
+    page = (
+        html.environment()
+        .get_template("plan.html")
+        .render(
+            css=html.inline("report.css"),
+            js=html.inline("report.js"),
+            model=model,
+            dataset=readable(dataset),
+            options=options,
+            conclusion=conclusion(options),
+            link=link,
+            wishes=wishes,
+            measure=MEASURES[measure],
+            dots=_dots(known, places, [options.index(option) + 1 for option in known]),
+            peeks=pictures or {},
+            x=x,
+            y=y,
+            size=(WIDTH, HEIGHT),
+            box=(LEFT, RIGHT, TOP, BOTTOM),
+        )
     )
     write_atomically(path, page.encode())
     return path

@@ -50,6 +50,13 @@ class Plot:
     slanted: bool = False
 
     @property
+    def begins_with(self) -> int:
+        """The mark whose card is shown before any is pointed at, from 1: in the middle of the front, or of all."""
+        every = range(1, len(self.points) + 1)
+        telling = [number for number in every if self.points[number - 1].front] or list(every)
+        return telling[len(telling) // 2] if telling else 0
+
+    @property
     def height(self) -> int:
         """Of the whole figure; slanted names below the axis take more of it."""
         return BOTTOM + (80 if self.slanted else 44)
@@ -99,11 +106,7 @@ def _depth(folder: Path, title: str, records: list[Record], pictures: bool) -> P
             lines.append((_path(found), f"line c{series % len(MARKERS)}"))
             keys.append((label, series % len(MARKERS), shape))
             points += found
-    floors = [
-        (y(record.ssim.mean), FLOORS[name][1], FLOORS[name][0])
-        for name, record in records[0].floors.items()
-        if name in FLOORS and len(by_cut(records)) == len(records)
-    ]
+    floors = _floors(records[0], y) if len(by_cut(records)) == len(records) else []
     ticks = [(place, record.cut) for place, record in zip(places, records, strict=True)]
     points.sort(key=lambda point: point.x)  # the arrow keys go from left to right
     slanted = len(records) > 6 or any(len(record.cut) > 12 for record in records)
@@ -150,7 +153,7 @@ def _tradeoff(folder: Path, cut: str, records: list[Record], pictures: bool) -> 
         ticks,
         _ssim_ticks(y),
         lines,
-        [],
+        _floors(records[0], y),
         points,
         keys,
     )
@@ -175,6 +178,12 @@ def _point(
     shape = MARKERS[series % len(MARKERS)]
     places = (y(ssim.mean), y(ssim.low), y(ssim.high))
     return Point(round(x, 1), *places, series % len(MARKERS), shape, label, figures, strips, front)
+
+
+def _floors(record: Record, y: Callable[[float], float]) -> list[tuple[float, str, str]]:
+    """Where the floors are, the class of each line, and what it is called."""
+    names = [name for name in record.floors if name in FLOORS]
+    return [(y(record.floors[name].ssim.mean), FLOORS[name][1], FLOORS[name][0]) for name in names]
 
 
 def _peek(

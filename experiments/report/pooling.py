@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.record import AttackOutcome, Leakage, Record, Utility
-from experiments.statistics import Column, over_seeds
+from experiments.statistics import Column, Summary, over_seeds
 
 APART = {"name", "description", "seed", "transport", "cuts", "defenses"}
 """What a scenario may say differently about trials that are alike: these fields name trials, or cannot change them."""
@@ -102,10 +102,14 @@ def _outcome(outcomes: Sequence[AttackOutcome]) -> AttackOutcome:
 def _leakage(found: Sequence[Leakage]) -> Leakage:
     summaries = {}
     for name in found[0].per_victim:
-        summary = over_seeds([one.per_victim[name] for one in found])
-        least, most = RANGES[name]
-        summaries[name] = summary.model_copy(update={"low": max(summary.low, least), "high": min(summary.high, most)})
+        summaries[name] = within(name, over_seeds([one.per_victim[name] for one in found]))
     return found[0].model_copy(update=summaries)
+
+
+def within(measure: str, summary: Summary) -> Summary:
+    """The summary with an interval that ends where the measure does."""
+    least, most = RANGES[measure]
+    return summary.model_copy(update={"low": max(summary.low, least), "high": min(summary.high, most)})
 
 
 def _mean(values: Sequence[float]) -> float:

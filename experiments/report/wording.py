@@ -36,8 +36,8 @@ def interval(measure: str, summary: Summary) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A fraction as a percentage with one decimal."""
-    return f"{100 * fraction:.1f} %"
+    """A fraction as a percentage with one decimal, on one line."""
+    return f"{100 * fraction:.1f}\u00a0%"
 
 
 def count(number: int) -> str:

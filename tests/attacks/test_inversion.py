@@ -14,9 +14,11 @@ from attacks.inversion.affine import is_affine
 from attacks.inversion.inverter import Inverter, SearchSettings
 from attacks.inversion.priors import PRIORS
 from attacks.inversion.priors.smoothness import TotalVariation
+from attacks.on_activations.adversarial_shadow import Critic, Rival
 from attacks.on_activations.aligned_shadow import misfit, statistics
 from attacks.on_activations.regularized_inversion import RegularizedInversion
 from defenses import make_defense
+from split_models.randomness import layers_from
 from split_models.split_model import split
 from split_models.tensor_spec import TensorSpec
 from tests.attacks.conftest import Trained, psnr_db
@@ -150,6 +152,7 @@ def test_alignment_makes_a_shadow_more_like_the_head(trained: Trained) -> None:
     for name, settings in {
         "shadow_model": short,
         "aligned_shadow": {**short, "alignment_epochs": 6, "restarts": 1},
+        "adversarial_shadow": {**short, "alignment_epochs": 6, "restarts": 1, "decoder_epochs": 1, "width": 4},
     }.items():
         attack = make_attack(name, settings)
         run_attack(attack, stage.knowledge(), seen)
@@ -157,6 +160,32 @@ def test_alignment_makes_a_shadow_more_like_the_head(trained: Trained) -> None:
             made = attack._shadow(stage.auxiliary.images)
         misfits[name] = float(misfit(made, statistics(seen)))
     assert misfits["aligned_shadow"] < misfits["shadow_model"] / 2
+    assert misfits["adversarial_shadow"] < misfits["shadow_model"] / 2
+
+
+def test_a_critic_learns_to_tell_what_was_observed_and_a_shadow_to_fool_it(trained: Trained) -> None:
+    stage = trained.stage("relu1")
+    seen, generator = stage.observed(trained.victims), torch.Generator().manual_seed(0)
+    with layers_from(generator):
+        critic = Critic(stage.knowledge().activation_spec, seen)
+    rival = Rival(critic, seen, 1e-3, generator)
+    made = seen.flip(1).requires_grad_()  # the same values in other channels
+    first, *_, last = [float(rival(made).detach()) for _ in range(60)]
+    assert last > first, "it sees through what is made ever better"
+    with torch.no_grad():
+        assert float((critic(seen) > critic(made)).float().mean()) > 0.7
+    (gradient,) = torch.autograd.grad(rival(made), made)
+    assert float(rival(made - 0.3 * gradient.sign()).detach()) < last
+
+
+def test_the_best_of_several_shadows_by_the_attackers_own_loss_is_inverted(trained: Trained) -> None:
+    stage, losses = trained.stage("relu1"), []
+    attack = make_attack("adversarial_shadow", {"epochs": 1, "alignment_epochs": 1, "restarts": 3, "decoder_epochs": 1})
+    align = attack._align  # type: ignore[attr-defined]
+    attack._align = lambda *given: losses.append(align(*given)) or losses[-1]  # type: ignore[attr-defined,func-returns-value]
+    run_attack(attack, stage.knowledge(), stage.observed(trained.victims[:4]))
+    assert len(set(losses)) == 3
+    assert attack.notes["alignment_loss"] == min(losses)
 
 
 def test_a_flat_start_without_gradients_is_left() -> None:

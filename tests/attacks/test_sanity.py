@@ -25,6 +25,7 @@ QUICK = {  # weaker than by default, strong enough to be told from the floors
     "model_reconstruction": {"epochs": 10, "weights": (0.01, 0.1), "iterations": 100},
     "shadow_model": {"epochs": 15, "iterations": 150},
     "aligned_shadow": {"epochs": 6, "alignment_epochs": 8, "restarts": 1, "iterations": 100},
+    "adversarial_shadow": {"epochs": 6, "alignment_epochs": 8, "restarts": 1, "decoder_epochs": 8, "width": 16},
     "foreign_shadow": {"epochs": 6, "alignment_epochs": 8, "restarts": 1, "iterations": 100},
 }
 every_attack = pytest.mark.parametrize("name", ATTACKS)

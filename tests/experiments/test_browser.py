@@ -88,11 +88,13 @@ def page(browser: Any, report: Path) -> Iterator[Any]:
 @pytest.mark.parametrize("kind", ["tradeoff", "depth"])
 def test_pointing_at_a_mark_shows_its_reconstructions(page: Any, kind: str) -> None:
     chart = page.locator(f"#{kind}-0")
-    assert chart.locator(".card:visible").count() == 0
+    assert chart.locator(".card:visible").count() == 1, "one is shown before any is pointed at"
+    assert chart.locator(".point.shown").count() == 1
     point = chart.locator(".point").nth(2)
     point.hover()
     card = chart.locator(".card:visible")
     assert card.count() == 1
+    assert card.get_attribute("id") == point.get_attribute("data-card")
     assert "SSIM" in card.inner_text()
     assert card.locator("img").count() == 12, "six victims, private and rebuilt"
     other = chart.locator(".point").nth(0)
@@ -105,6 +107,7 @@ def test_every_mark_is_reached_by_keyboard(page: Any, kind: str, marks: int) -> 
     chart = page.locator(f"#{kind}-0")
     points = chart.locator(".point")
     chart.locator(".point[tabindex='0']").focus()
+    page.keyboard.press("Home")
     seen = {chart.locator(".card:visible").get_attribute("id")}
     for _ in range(points.count() - 1):
         page.keyboard.press("ArrowRight")

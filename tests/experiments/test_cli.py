@@ -217,7 +217,7 @@ def test_a_plan_names_what_satisfies_and_its_evidence(unsmash: Unsmash, tmp_path
     ask = ["plan", "lenet", "--records", str(tmp_path), "--bandwidth", "10", "--round-trip", "20", "--repeats", "1"]
     status, text, errors = unsmash(*ask, "--leakage", "0.5", "--accuracy", "0.9", "--latency", "500")
     assert (status, errors) == (0, "")
-    assert "1 satisfy every wish; least leaks from relu2 · none" in text
+    assert "1 of 2 options satisfy every wish; least leaks from relu2 without a defense" in text
     assert "relu1-key" in text
     assert (tmp_path / "plan.html").read_text().count('<circle class="good"') == 1
     status, text, _ = unsmash(*ask, "--leakage", "0.1", "--json", "--out", str(tmp_path / "other.html"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,31 @@ def test_the_table_has_a_row_for_each_victim_and_attack(records: list[Record], t
     one = next(row for row in table if row["name"] == "regularized_inversion")
     assert (one["cut"], one["defense"], one["seed"], one["kind"]) == ("relu1", "none", "0", "attack")
     assert float(one["ssim"]) == 0.2
+
+
+def test_a_summary_holds_what_the_report_says_in_little_space(tmp_path: Path) -> None:
+    attacks: dict[str, Any] = {"regularized_inversion": [0.2] * 10 + [0.4] * 10, "shadow_model": [0.1] * 20}
+    made = [
+        record(scenario(seed=seed), cut, "none", attacks, key=f"{cut}-{seed}")
+        for cut in ("relu1", "relu2")
+        for seed in (0, 1)
+    ]
+    folder = write_run(tmp_path / "run", made)
+    asked = CliRunner().invoke(app, ["export", str(folder), "--summary", str(tmp_path / "out" / "summary.json")])
+    assert asked.exit_code == 0, asked.output
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert found["command"] == "unsmash run by-hand.toml"
+    assert (found["trials"], found["unfinished"], found["commits"]) == (4, 0, ["c0ffee"])
+    assert [(row["cut"], row["seeds"], row["victims"]) for row in found["rows"]] == [
+        ("relu1", [0, 1], 20),
+        ("relu2", [0, 1], 20),
+    ]
+    row = found["rows"][0]
+    assert row["attacks"]["regularized_inversion"]["ssim"]["mean"] == pytest.approx(0.3)
+    assert row["strongest"]["chosen"] == ["regularized_inversion"] * 2
+    assert row["strongest"]["ssim"] == row["attacks"]["regularized_inversion"]["ssim"]
+    assert found["comparisons"][0]["answer"] == "undecided"
+    assert "per_victim" not in json.dumps(found)
 
 
 def test_parquet_holds_the_same_table(records: list[Record], tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_the_verdict_names_the_extremes_the_strongest_attack_and_the_price(tmp_p
     assert "Most leaks at cut relu1 without a defense: regularized_inversion rebuilds" in told
     assert "SSIM 0.91" in told
     assert "Least leaks at cut relu2 under gaussian_noise sigma=0.5: inverse_network" in told
-    assert "from 97.0 % to 92.0 % (\u22125.0 points)" in told
+    assert "from 97.0\u00a0% to 92.0\u00a0% (\u22125.0 points)" in told
     assert "Nowhere" not in told
     assert "Nowhere did an attack come closer" in wording.verdict(records[3:])
 

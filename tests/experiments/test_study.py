@@ -83,6 +83,14 @@ def test_what_makes_no_sense_is_skipped_with_its_reason(tmp_path: Path) -> None:
     assert any("16" in reason or "small" in reason for reason in reasons), reasons
 
 
+def test_a_cut_that_several_tensors_cross_is_skipped_with_their_names(tmp_path: Path) -> None:
+    asked = ['cuts=["block11.conv1", "block11.add"]', "model.name=resnet18"]
+    planned, skipped = read_study(_file(tmp_path), asked).trials(None)
+    assert {one.trial.cut for one in planned} == {"block11.add"}
+    assert {one.reason for one in skipped} == {skipped[0].reason}
+    assert "one tensor alone can cross, and later layers need relu1, block11.conv1" in skipped[0].reason
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
