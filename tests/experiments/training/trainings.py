@@ -60,12 +60,12 @@ class Saboteur:
     """
 
     def __init__(self, logs: Path, plan: dict[tuple[str, float], tuple[Deed, str]], parties: int = 2) -> None:
-        self._logs, self._plan, self._parties = logs, dict(plan), parties
+        self._logs, self.plan, self._parties = logs, dict(plan), parties
 
     def __call__(self, owner: str, done: float) -> None:
-        for (reporting, when), (deed, victim) in list(self._plan.items()):
+        for (reporting, when), (deed, victim) in list(self.plan.items()):
             if owner == reporting and done >= when:
-                del self._plan[reporting, when]
+                del self.plan[reporting, when]
                 deed(parties_of(self._logs, self._parties, within_s=20)[victim])
                 return
 
