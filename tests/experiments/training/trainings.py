@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,8 +73,11 @@ class Saboteur:
 
 
 def kill(process: int) -> None:
-    """End it without a word."""
+    """End it without a word, and see to it that it has ended."""
     os.kill(process, signal.SIGKILL)
+    with contextlib.suppress(FileNotFoundError):
+        while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
 
 
 def stop(process: int) -> None:
