@@ -76,8 +76,12 @@ def kill(process: int) -> None:
     """End it without a word, and see to it that it has ended."""
     os.kill(process, signal.SIGKILL)
     with contextlib.suppress(FileNotFoundError):
-        while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        while _state(process) != "Z" or len(list(Path(f"/proc/{process}/task").iterdir())) > 1:
             time.sleep(0.01)
+
+
+def _state(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def stop(process: int) -> None:
