@@ -35,7 +35,8 @@ def doubts(
 
 def defense_doubts(defense: str, notes: Mapping[str, Any]) -> list[str]:
     """What the defense's own notes give away."""
-    if notes.get("movement", 1.0) < 1e-3:
+    # In a chain a note's name begins with its part.
+    if any(note.endswith("movement") and moved < 1e-3 for note, moved in notes.items()):
         return [f"{defense}: its masks never moved from where they began, so nothing trained them; it is plain noise"]
     return []
 

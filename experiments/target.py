@@ -150,18 +150,22 @@ def guarded_target(
     `bare` is the network as it is trained without a defense, which a defense that does not act in training keeps.
     """
     name = f"{scenario.key('data', 'model')}.{guarded.cut}.{_digest(guarded.defense)}"
+    path = folder / "targets" / f"{name}.safetensors"
+    return _cached(path, scenario.model.name, lambda: trained_with(scenario, guarded, bare, train, report))
 
-    def made() -> Target:
-        defense, identity = guarded.defense, bare.identity
-        if defense.trains:
-            target = train_target(scenario, train, identity.input_spec, identity.classes, report, guarded)
-        else:
-            target = bare
-            guarded.attach(bare.network, identity.input_spec, generator_for(scenario.seed, "defense's layers"))
-        guarded.fit(target.network, train, generator_for(scenario.seed, "fitting the defense"), report)
-        return replace(target, defense_state=defense.state(), defense_notes=defense.notes)
 
-    return _cached(folder / "targets" / f"{name}.safetensors", scenario.model.name, made)
+def trained_with(
+    scenario: Scenario, guarded: Guarded, bare: Target, train: LabelledImages, report: Report = lambda fraction: None
+) -> Target:
+    """The network a defense is used with, and what the defense has learnt; `bare` as in `guarded_target`."""
+    defense, identity = guarded.defense, bare.identity
+    if defense.trains:
+        target = train_target(scenario, train, identity.input_spec, identity.classes, report, guarded)
+    else:
+        target = bare
+        guarded.attach(bare.network, identity.input_spec, generator_for(scenario.seed, "defense's layers"))
+    guarded.fit(target.network, train, generator_for(scenario.seed, "fitting the defense"), report)
+    return replace(target, defense_state=defense.state(), defense_notes=defense.notes)
 
 
 def cached_evaluator(scenario: Scenario, train: LabelledImages, classes: int, folder: Path) -> nn.Module:

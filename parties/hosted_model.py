@@ -50,8 +50,17 @@ def hosted_network(name: str, network: nn.Module, input_spec: TensorSpec, classe
 
 
 def hosted_estimator(name: str, estimator: Any, features: int) -> HostedModel:
-    """A fitted scikit-learn estimator: a classifier with `predict_proba`, or a regressor."""
-    classes = len(estimator.classes_) if hasattr(estimator, "predict_proba") else 0
+    """A fitted scikit-learn estimator: a classifier with `predict_proba`, or a regressor, of one output.
+
+    Raises:
+        CheckpointError: a classifier that tells labels alone, or an estimator of several outputs.
+    """
+    # Imported here because party processes that host networks start a second faster without it.
+    from sklearn.base import is_classifier
+
+    if is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
+        raise CheckpointError(f"{name}: expected a classifier with predict_proba; fit one that tells probabilities")
+    classes = len(estimator.classes_) if is_classifier(estimator) else 0
     spec = TensorSpec((features,))
 
     def outputs(inputs: Tensor) -> Tensor:
@@ -59,6 +68,12 @@ def hosted_estimator(name: str, estimator: Any, features: int) -> HostedModel:
         told = estimator.predict_proba(rows) if classes else np.asarray(estimator.predict(rows)).reshape(-1, 1)
         return torch.from_numpy(np.ascontiguousarray(told, dtype=np.float32))
 
+    try:
+        fits = outputs(torch.zeros(1, features)).shape == (1, classes or 1)
+    except ValueError:  # several outputs of different sizes are no array
+        fits = False
+    if not fits:
+        raise CheckpointError(f"{name}: expected an estimator of one output, got several; host one for each")
     return HostedModel(name, spec, classes, outputs, lambda inputs: spec.check(inputs, "inputs"))
 
 

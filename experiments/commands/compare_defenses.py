@@ -31,7 +31,7 @@ def compare_defenses(
         str, typer.Option(help="The study whose data, network, cut, attacks and seeds are used.")
     ] = "compare-defenses",
     only: Annotated[list[str] | None, typer.Option("--defense", help="Compare only these; may be given often.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Bisections of a defense's strength for each drop.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Bisections of a defense's strength for each drop, at most.")] = 7,
     tuning_seeds: Annotated[int, typer.Option(min=1, help="Trainings on which strengths are chosen.")] = 2,
     first_tuning_seed: Annotated[int, typer.Option(min=0, help="The first of these; the others follow it.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="The small size of the study: shows that it runs.")] = False,

@@ -73,6 +73,8 @@ def host(
         endpoint = ModelHost(hosted, offer, counted, generator_for(randomness, "output defenses"))
         server = GrpcServer(endpoint, listen, security=security)
         console.print(f"hosting {hosted.name} with {offer.answers.value} at {server.address}; Ctrl-C ends it")
+        if weights and offer.pipeline:
+            console.print("[yellow]doubt[/] customers get the weights too, and no defense acts on those")
         serve_until_told(server)
         for name, used in sorted(counted.used().items()):
             console.print(f"{name}: {used} queries, {counted.left(name)} left", markup=False)

@@ -60,8 +60,8 @@ def _unaware(one: Standing, group: Sequence[Record]) -> str:
 
 def _large_and_idle(one: Standing, bare: Standing, group: Sequence[Record]) -> str:
     """A disturbance that is large beside the signal and hides nothing."""
-    ratios = [float(record.defense_notes.get("inverse_snr", 0.0)) for record in group]
-    ratio = float(np.mean(ratios))
+    noted = [found for r in group for note, found in r.defense_notes.items() if note.endswith("inverse_snr")]
+    ratio = float(np.mean(noted or [0.0]))
     if ratio < WORTH_SAYING or told_apart([(bare, one)])[0]:
         return ""
     return (

@@ -13,6 +13,12 @@ from experiments.scenario import Named
 DROPS = (0.01, 0.03, 0.05)
 """Accuracy, as fractions, that a defense may cost."""
 
+NEAR = 0.15
+"""A cost that falls short of a drop by less than this fraction of it is near enough."""
+
+EXACT = 1e-9
+"""Fractions of accuracy closer than this are equal."""
+
 
 @dataclass(frozen=True)
 class Strength:
@@ -81,26 +87,30 @@ class Found:
 
 
 def tuned(strength: Strength, drops: Sequence[float], cost: Callable[[Named], float], steps: int) -> Found:
-    """Search each drop's strongest affordable strength by bisection, in `steps` halvings.
+    """Search each drop's strongest affordable strength by bisection, in at most `steps` halvings.
 
-    Accuracy is taken to fall with strength; where it does not quite, what is found still costs no more than it may.
+    The search ends where the cost is NEAR the drop. Accuracy is taken to fall with strength; where it does not quite,
+    what is found still costs no more than it may. What one drop has measured narrows the search for the next.
     """
-    found = Found({}, {})
+    found, known = Found({}, {}), {0.0: 0.0, 1.0: 0.0}  # share of the way → cost
 
-    def affordable(share: float, drop: float) -> bool:
+    def measured(share: float) -> float:
         entry = strength.at(share)
         if entry.label not in found.costs:
             found.costs[entry.label] = cost(entry)
-        return found.costs[entry.label] <= drop + 1e-9
+        known[share] = found.costs[entry.label]
+        return known[share]
 
+    measured(0.0), measured(1.0)
     for drop in drops:
-        if not affordable(0.0, drop):
+        if known[0.0] > drop + EXACT:
             continue
-        low, high = 0.0, 1.0
-        if affordable(high, drop):
-            low = high
-        for _ in range(steps if low < high else 0):
+        high = min((share for share, price in known.items() if price > drop + EXACT), default=None)
+        low = max(share for share, price in known.items() if price <= drop + EXACT and (high is None or share < high))
+        for _ in range(steps):
+            if high is None or known[low] >= (1 - NEAR) * drop:
+                break
             middle = (low + high) / 2
-            low, high = (middle, high) if affordable(middle, drop) else (low, middle)
+            low, high = (middle, high) if measured(middle) <= drop + EXACT else (low, middle)
         found.chosen[drop] = strength.at(low).model_dump()
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from defenses import DefenseError, make_defense
-from experiments.equal_cost.strengths import DROPS, STRENGTHS, Found, tuned
+from experiments.equal_cost.strengths import DROPS, NEAR, STRENGTHS, Found, tuned
 from experiments.lanes import in_lanes
 from experiments.roles import torch_threads
 from experiments.runner import Say
@@ -36,7 +36,7 @@ class Plan:
     def path(self, folder: Path, name: str) -> Path:
         """Where what was found for a defense is kept, under a hash of all that could change it."""
         scenario = Scenario.model_validate(self.scenario)
-        content = [scenario.key("data", "model", "cuts"), self.seeds, self.steps, DROPS, asdict(STRENGTHS[name])]
+        content = [scenario.key("data", "model", "cuts"), self.seeds, self.steps, DROPS, NEAR, asdict(STRENGTHS[name])]
         return folder / "tuning" / f"{hash_of(content)}.json"
 
 

@@ -14,7 +14,11 @@ from experiments.statistics import Summary, over_seeds
 
 def run_trials(table: Mapping[str, Any], place: Workplace) -> dict[str, Record]:
     """Run a scenario, given as its TOML file would read; records by trial label. Targets are kept in `place`."""
-    scenario = Scenario.model_validate({"name": "paper", "transport": "in-process", **table})
+    # A paper's attackers are those of its rows: whether they know the defense is said there.
+    threat_model = {"unaware_too": False, **table.get("threat_model", {})}
+    scenario = Scenario.model_validate(
+        {"name": "paper", "transport": "in-process", **table, "threat_model": threat_model}
+    )
     total, done = len(list(scenario.trials())), 0
 
     def say(lane: int, step: str, fraction: float) -> None:

@@ -33,7 +33,7 @@ from split_models.zoo import build
 
 FIRST_PRIVATE = 5  # digits from here on are private, those below are public
 CLASSES = 5
-PUBLIC = {"public digits 0-4": "mnist", "public clothes": "fashion_mnist"}
+PUBLIC = {"mnist": "public digits 0-4", "fashion_mnist": "public clothes"}  # what the prior learns from
 ROWS: dict[str, dict[str, Any]] = {
     "GMI": {},
     "GMI, with a masked picture": {"known": "masked"},
@@ -55,6 +55,7 @@ class Zhang2020(Paper):
     """GMI with the weights of a classifier of digits 5 to 9, which it gets from a host over gRPC."""
 
     name = "zhang2020"
+    datasets = tuple(PUBLIC)
     citation = "Zhang et al., The Secret Revealer: Generative Model-Inversion Attacks, CVPR 2020"
     figures = MappingProxyType({"identified": 1, "distance": 3, "kl": 0, "psnr_db": 2, "accuracy": 1})
     default_seeds = 5
@@ -63,19 +64,19 @@ class Zhang2020(Paper):
         self._shared: tuple[int, Digits] | None = None
 
     def cells(self, plan: Plan) -> list[Cell]:
-        return [Cell(seed, row, public) for seed in plan.seed_numbers for public in PUBLIC for row in ROWS]
+        return [Cell(seed, row, PUBLIC[plan.dataset]) for seed in plan.seed_numbers for row in ROWS]
 
     def measure(self, cell: Cell, plan: Plan, place: Workplace) -> Measured:
         if self._shared is None or self._shared[0] != cell.seed:
             self._shared = cell.seed, Digits(cell.seed, plan, place)
         digits = self._shared[1]
-        prior = _prior(cell.column, plan, place)
+        prior = _prior(plan, place)
         settings = {**ROWS[cell.row], **({"iterations": 5, "restarts": 1} if plan.quick else SEARCH)}
         with as_customer(digits.target, Offer(weights=True)) as (_, model):
             attack = make_output_attack("gmi", settings)
             assert isinstance(attack, Gmi)
             attack.prior, attack.progress = prior, place.report
-            public = _public(cell.column, plan, place)
+            public = _public(plan, place)
             learns_from = Auxiliary(public.images, public.labels, public.images[:0], public.labels[:0])
             knowledge = OutputKnowledge(digits.spec, CLASSES, model=model, auxiliary=learns_from)
             attack.prepare(granted_to(knowledge, OUTPUT_ATTACKS["gmi"]), generator_for(cell.seed, "attack"))
@@ -104,26 +105,26 @@ class Zhang2020(Paper):
             "a given picture is matched by what the generator makes, under the same corruption, instead of being an "
             "input of the generator; it is one of the target's own training pictures",
             f"the prior is a small WGAN-GP, trained for {PRIOR_STEPS} steps, once for all seeds, which are of targets, "
-            "evaluators, victims and searches; 'public clothes' are Fashion-MNIST's first five classes",
+            "evaluators, victims and searches",
             "100 victims a seed, 2 restarts of 150 steps instead of 5 of 1,500; the target is LeNet on 5,000 digits; "
             "settings were chosen while looking at seed 0",
         ]
 
 
-def _public(name: str, plan: Plan, place: Workplace) -> LabelledImages:
+def _public(plan: Plan, place: Workplace) -> LabelledImages:
     """Public pictures (N, 1, 28, 28): none shows a private digit."""
-    raw = load(PUBLIC[name], place.data_dir)
+    raw = load(plan.dataset, place.data_dir)
     rows = np.flatnonzero(raw.labels[:30000] < FIRST_PRIVATE)[: SIZES[plan.quick]["public"]]
     return LabelledImages(raw.inputs(rows), torch.from_numpy(raw.labels[rows]))
 
 
-def _prior(name: str, plan: Plan, place: Workplace) -> PictureGan:
+def _prior(plan: Plan, place: Workplace) -> PictureGan:
     """The prior over public pictures, trained once and kept."""
-    path = place.folder / "priors" / f"{PUBLIC[name]}{'-quick' if plan.quick else ''}.safetensors"
+    path = place.folder / "priors" / f"{plan.dataset}{'-quick' if plan.quick else ''}.safetensors"
     settings = GenerativeSettings(prior_steps=3 if plan.quick else PRIOR_STEPS)
-    images = _public(name, plan, place).images
+    images = _public(plan, place).images
     if not path.exists():
-        trained = train_prior(images, settings, generator_for(0, "prior", name), place.report)
+        trained = train_prior(images, settings, generator_for(0, "prior", PUBLIC[plan.dataset]), place.report)
         save_tensors(path, trained.state_dict())
     prior = PictureGan(TensorSpec.of(images), settings.width)
     prior.load_state_dict(load_tensors(path)[0])

@@ -11,11 +11,12 @@ from attacks.attack import granted
 from attacks.inversion.descent import descend
 from attacks.inversion.objective import Objective
 from attacks.inversion.priors.smoothness import TotalVariation, total_variation
-from attacks.knowledge import Auxiliary
+from attacks.knowledge import Auxiliary, Observation
+from attacks.on_activations.foreign_shadow import ForeignShadow
 from defenses import make_defense
 from split_models.tensor_spec import TensorSpec
 from tests.attacks.conftest import Trained, psnr_db
-from tests.support import Stage, run_attack, smooth_images
+from tests.support import Stage, fast, run_attack, small_stage, smooth_images
 
 CUT = "relu1"
 QUICK = {  # weaker than by default, strong enough to be told from the floors
@@ -162,3 +163,14 @@ def test_the_kept_iterate_has_the_lowest_of_the_attackers_own_loss() -> None:
 def test_negative_regularisation_is_refused() -> None:
     with pytest.raises(ValueError, match="weights"):
         make_attack("regularized_inversion", {"weights": [0.1, -0.1]})
+
+
+def test_a_foreign_shadow_of_series_is_made_of_convolutions() -> None:
+    stage = small_stage("ecg", 3, "pool2")
+    attack = fast(ForeignShadow)
+    attack.prepare(stage.knowledge(), torch.Generator().manual_seed(0))
+    seen = stage.observed(smooth_images(4, stage.spec, seed=9))
+    attack.reconstruct(Observation(seen))
+    kinds = [type(layer) for layer in attack._shadow]
+    assert kinds.count(torch.nn.Conv1d) == 6 and kinds.count(torch.nn.MaxPool1d) == 2
+    assert torch.nn.Linear not in kinds

@@ -169,6 +169,40 @@ def test_parties_by_hand(tmp_path: Path, unsmash: Unsmash) -> None:
     assert {sighting.party for sighting in seen.sightings} == {"alice"}
 
 
+def test_a_defense_that_learns_by_hand(tmp_path: Path, unsmash: Unsmash) -> None:
+    shredder = 'name = "shredder"\ninverse_snr = 1.0\nmasks = 2\nepochs = 1'
+    scenario = scenario_file(tmp_path, TINY.replace('name = "gaussian_noise"\nsigma = 0.5', shredder))
+    for cut in ("relu1", "relu2"):
+        learnt = ["--cut", cut, "--defense", "shredder", "--out", str(tmp_path / cut)]
+        status, text, errors = unsmash("pretrain", scenario, *learnt)
+        assert (status, errors) == (0, "")
+        assert "defense.safetensors" in text
+    transcript = tmp_path / "seen.safetensors"
+    options = ["--listen", "127.0.0.1:0", "--transcript", str(transcript)]
+    serving = start_unsmash("serve", str(tmp_path / "relu1" / "tail.safetensors"), *options)
+    assert serving.stdout
+    address = re.search(r"127\.0\.0\.1:\d+", serving.stdout.readline())
+    assert address
+    files = tmp_path / "relu1"
+    own = ["own", str(files / "head.safetensors"), "--server", address[0], "--data", str(files / "victims.npz")]
+    guard = ["--defense", "shredder", "--set", "inverse_snr=1.0", "--set", "masks=2"]
+    try:
+        for state in ([], ["--defense-state", str(tmp_path / "relu2" / "defense.safetensors")]):
+            status, _, errors = unsmash(*own, *guard, *state)
+            assert status == 2
+            assert "expected a state with" in errors, "nothing is sent without its masks, or with those of another cut"
+        assert unsmash(*own, *guard, "--defense-state", str(files / "defense.safetensors"))[0] == 0
+        assert unsmash(*own)[0] == 0
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        serving.communicate(timeout=30)
+    defended, plain = Transcript.load(transcript).activations.chunk(2)
+    assert (defended != plain).any(dim=(1, 2, 3)).all()
+    status, _, errors = unsmash("pretrain", scenario, "--cut", "relu1", "--defense", "nopeek", "--out", str(tmp_path))
+    assert status == 2
+    assert "0 (none), 1 (shredder" in errors
+
+
 def test_mutual_tls_by_hand(tmp_path: Path, unsmash: Unsmash) -> None:
     unsmash("pretrain", scenario_file(tmp_path), "--cut", "relu1", "--out", str(tmp_path))
     certs = tmp_path / "certs"

@@ -33,12 +33,22 @@ def test_bisection_finds_where_the_cost_is_the_drop() -> None:
         return 0.01 * float(entry.settings["sigma"])
 
     found = tuned(Strength("gaussian_noise", "sigma", 0.1, 30.0), (0.01, 0.05, 0.5), cost, steps=8)
-    chosen = {drop: table["sigma"] for drop, table in found.chosen.items()}
-    assert chosen[0.01] == pytest.approx(1.0, rel=0.03)
-    assert chosen[0.05] == pytest.approx(5.0, rel=0.03)
-    assert chosen[0.5] == 30.0, "what costs less than it may at its strongest is used at its strongest"
+    chosen = {drop: found.costs[Named(**table).label] for drop, table in found.chosen.items()}
+    assert 0.0085 <= chosen[0.01] <= 0.01, "near the drop, and no dearer"
+    assert 0.0425 <= chosen[0.05] <= 0.05
+    assert found.chosen[0.5]["sigma"] == 30.0, "what costs less than it may at its strongest is used at its strongest"
+    assert len(asked) == len(set(asked)) < 14, "what was measured once, or is near enough, is not measured again"
+
+
+@pytest.mark.parametrize("noise", range(5))
+def test_a_cost_that_is_not_quite_monotone_stays_affordable(noise: int) -> None:
+    rng = np.random.default_rng(noise)
+
+    def cost(entry: Named) -> float:
+        return 0.01 * float(entry.settings["sigma"]) + 0.004 * rng.standard_normal()
+
+    found = tuned(Strength("gaussian_noise", "sigma", 0.1, 30.0), DROPS, cost, steps=8)
     assert all(found.costs[Named(**table).label] <= drop + 1e-9 for drop, table in found.chosen.items())
-    assert len(asked) == len(set(asked)), "what was measured once is not measured again"
 
 
 def test_a_drop_that_the_weakest_exceeds_is_left_out() -> None:

@@ -338,6 +338,23 @@ def test_scikit_learn_estimators_are_hosted_without_unpickling(tmp_path: Path) -
             load_hosted(tmp_path / bad)
 
 
+def test_estimators_that_cannot_answer_are_refused_by_name(tmp_path: Path) -> None:
+    from sklearn.linear_model import LinearRegression
+    from sklearn.svm import LinearSVC
+    from sklearn.tree import DecisionTreeClassifier
+    from skops.io import dump
+
+    rows, labels = (tensor.numpy() for tensor in people(60))
+    dump(LinearSVC().fit(rows, labels), tmp_path / "labels.skops")
+    with pytest.raises(CheckpointError, match="labels: expected a classifier with predict_proba"):
+        load_hosted(tmp_path / "labels.skops")
+    pairs = [LinearRegression().fit(rows, rows[:, :2]), DecisionTreeClassifier().fit(rows, rows[:, :2])]
+    for number, several in enumerate(pairs):
+        dump(several, tmp_path / f"{number}.skops")
+        with pytest.raises(CheckpointError, match=f"{number}: expected .* one output"):
+            load_hosted(tmp_path / f"{number}.skops")
+
+
 def test_over_tls_a_certificate_says_which_customer_it_is(tmp_path: Path, images: Tensor) -> None:
     files = make_test_certificates(tmp_path / "tls", ["alice", "mallory"], ["127.0.0.1", "localhost"]).ca.parent
     host = host_of(hosted_lenet())
