@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import shlex
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
@@ -103,7 +105,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=RECORD, help="where the record goes")
     arguments = parser.parse_args()
     record: dict[str, Any] = {
-        "command": "python -m benchmarks.wire",
+        "command": shlex.join(["python", "-m", "benchmarks.wire", *sys.argv[1:]]),
         "rounds": arguments.rounds,
         "connections": CONNECTIONS,
         "circumstances": circumstances(),

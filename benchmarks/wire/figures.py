@@ -1,8 +1,9 @@
-"""A record of the wire as tables for a page: `python -m benchmarks.wire.figures RECORD`."""
+"""Records of the wire as tables on a page: `python -m benchmarks.wire.figures docs/wire.md` brings them up to date."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ def figures_of(record: Record) -> str:
         f"TCP's congestion control {found.get('tcp', 'unknown')}; times raw TCP."
     )
     tables = [_ratios(record["compare"], in_flight) for in_flight in IN_FLIGHT]
-    return "\n\n".join([about, *tables, _steps(record["steps"]), _rest(record)])
+    tables += [_steps(record["steps"])] if "steps" in record else []
+    tables += [_rest(record)] if "owners" in record else []
+    return "\n\n".join([about, *tables])
 
 
 def _ratios(results: list[Record], in_flight: int) -> str:
@@ -73,5 +76,15 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def filled(page: str) -> str:
+    """`page` with the figures of every record that a comment in it names, `<!-- figures: RECORD -->`."""
+
+    def figures(found: re.Match[str]) -> str:
+        return f"{found[1]}{figures_of(json.loads(Path(found[2]).read_text()))}\n{found[3]}"
+
+    return re.sub(r"(<!-- figures: (\S+) -->\n).*?(<!-- end -->)", figures, page, flags=re.DOTALL)
+
+
 if __name__ == "__main__":
-    print(figures_of(json.loads(Path(sys.argv[1]).read_text())))
+    path = Path(sys.argv[1])
+    path.write_text(filled(path.read_text()))

@@ -17,8 +17,11 @@ DIMENSIONS: dict[int, tuple[type[nn.Module], type[nn.Module], type[nn.Module]]] 
 }
 """Layers by how many dimensions an input has behind its channels."""
 
+EPOCHS = {1: 40, 2: 8}
+"""Of training, by the same: sets of series are small."""
 
-def train_evaluator(train: LabelledImages, classes: int, seed: int, epochs: int = 8) -> nn.Module:
+
+def train_evaluator(train: LabelledImages, classes: int, seed: int, epochs: int | None = None) -> nn.Module:
     """An independent classifier: another architecture, other initial weights and batches than the target's.
 
     It learns from the target's training part, which shares no image with the victims. Only the referee uses it.
@@ -30,7 +33,7 @@ def train_evaluator(train: LabelledImages, classes: int, seed: int, epochs: int 
         evaluator,
         train.images,
         train.labels,
-        epochs=epochs,
+        epochs=epochs or EPOCHS[train.images.ndim - 2],
         batch_size=32,
         learning_rate=3e-3,
         generator=generator,
