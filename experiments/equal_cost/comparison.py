@@ -15,7 +15,7 @@ from experiments.record import Record
 from experiments.report.wording import interval, value
 from split_models.checkpoints import write_atomically
 
-FILE = "equal-cost.json"
+FILE, TABLE = "equal-cost.json", "equal-cost.md"
 
 
 def write_comparison(
@@ -47,7 +47,23 @@ def write_comparison(
         "provenance": provenance(),
     }
     write_atomically(folder / FILE, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(folder / TABLE, markdown(content).encode())
     return content
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """What came out, as it is pasted into a page: a table with all drops, then the words."""
+    lines = [
+        "| points | defense | costs | SSIM, worst case | label read | strongest attack |",
+        "|---|---|---|---|---|---|",
+    ]
+    for verdict in content["verdicts"]:
+        for row in verdict["standings"]:
+            shown = row["shown"]
+            cells = (f"{100 * verdict['drop']:g}", row["defense"], *shown.values(), row["strongest"])
+            lines.append(f"| {' | '.join(cells)} |")
+    said = [*(text for verdict in content["verdicts"] for text in verdict["sentences"]), *content["findings"]]
+    return "\n".join([*lines, "", *(f"- {text}" for text in said)]) + "\n"
 
 
 def _row(one: Standing) -> dict[str, Any]:

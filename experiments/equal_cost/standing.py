@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.record import Record
-from experiments.report.pooling import alike, measured
+from experiments.report.pooling import RANGES, alike, measured
 from experiments.report.wording import interval, value
 from experiments.scenario import Named
 from experiments.statistics import Column, Comparison, Summary, compare, cross_fitted, holm, over_seeds
@@ -72,11 +72,17 @@ def standing(drop: float, name: str, group: Sequence[Record]) -> Standing | None
         name,
         group[0].defense,
         over_seeds([[record.utility.drop] for record in group]),
-        over_seeds(strongest.columns),
-        over_seeds(read.columns),
+        _possible("ssim", over_seeds(strongest.columns)),
+        _possible("identification", over_seeds(read.columns)),
         strongest.chosen,
         dict(zip((int(record.scenario["seed"]) for record in group), strongest.columns, strict=True)),
     )
+
+
+def _possible(measure: str, summary: Summary) -> Summary:
+    """An interval over few seeds, without what the measure cannot be."""
+    least, most = RANGES[measure]
+    return summary.model_copy(update={"low": max(summary.low, least), "high": min(summary.high, most)})
 
 
 def _sentences(drop: float, standings: Sequence[Standing], bare: Standing | None) -> list[str]:

@@ -195,6 +195,9 @@ def test_the_command_tunes_attacks_and_says_who_wins(tmp_path: Path) -> None:
     assert content["tuning_seeds"] == [0]
     assert content["verdicts"][2]["sentences"][0][:30] in (tmp_path / "report.html").read_text()
     assert read_comparison(tmp_path, ["another"]) is None
+    table = (tmp_path / "equal-cost.md").read_text()
+    assert table.count("\n| ") == sum(len(verdict["standings"]) for verdict in content["verdicts"])
+    assert all(f"- {text}\n" in table for text in content["verdicts"][2]["sentences"])
     again = read_study(str(tmp_path / "tuned.toml"))
     assert again.name == "equal-cost"
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "tuning").iterdir()}
