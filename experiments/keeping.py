@@ -80,9 +80,7 @@ def place_of(
     if Capability.TAIL in known:
         known[Capability.TAIL] = content_of(tail)
     if Capability.QUERIES in known:
-        defense = {**owner["defense"], "state": content_of(owner["defense"]["state"])}
-        answers = {**owner, "head": content_of(owner["head"]), "defense": defense}
-        known[Capability.QUERIES] = {key: value for key, value in answers.items() if key != "images"}
+        known[Capability.QUERIES] = _told({**owner, "images": None})
     content = {
         "attack": [entry.name, make_attack(entry.name, entry.settings).settings.model_dump(mode="json")],
         "known": known,
@@ -95,6 +93,24 @@ def place_of(
     return folder / f"{entry.name}.{hash_of(content)}.safetensors"
 
 
+def transcript_place(trial: Trial, owners: Mapping[str, Mapping[str, Any]], tail: Path, folder: Path) -> Path:
+    """Where below `folder` the transcript of a trial is kept; `owners` is what each of them was told."""
+    content = {
+        "owners": {name: _told(owner) for name, owner in owners.items()},
+        "tail": content_of(tail),
+        "network": [trial.scenario.model.name, trial.scenario.model.code, trial.cut],
+        "sending": trial.scenario.owners.model_dump(mode="json"),
+        "software": software(),
+    }
+    return folder / f"transcript.{hash_of(content)}.safetensors"
+
+
+def _told(owner: Mapping[str, Any]) -> dict[str, Any]:
+    """What an owner was told, files by their content."""
+    defense = {**owner["defense"], "state": content_of(owner["defense"]["state"])}
+    return {**owner, **{name: content_of(owner[name]) for name in ("head", "images")}, "defense": defense}
+
+
 def content_of(path: Path | str | None) -> str:
     """A hash of the tensors and metadata in a file, which safetensors writes in any order; empty without a file."""
     if path is None:
@@ -105,10 +121,12 @@ def content_of(path: Path | str | None) -> str:
 
 @functools.cache
 def software() -> str:
-    """SHA-256 over what computes: torch's version and the sources of every floor below the experiments."""
+    """SHA-256 over what computes: torch's version and the sources of the parties and of every floor below them."""
     total = hashlib.sha256(torch.__version__.encode())
+    here = Path(__file__).parent
+    paths = [here / "roles.py", here / "trial.py"]
     for package in (split_models, defenses, parties, attacks):
-        folder = Path(package.__path__[0])
-        for path in sorted(folder.rglob("*.py")):
-            total.update(f"{path.relative_to(folder)}|".encode() + path.read_bytes())
+        paths += sorted(Path(package.__path__[0]).rglob("*.py"))
+    for path in paths:
+        total.update(f"{path.relative_to(here.parent)}|".encode() + path.read_bytes())
     return total.hexdigest()

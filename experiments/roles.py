@@ -118,15 +118,20 @@ class ServerRole:
     def __init__(self, name: str, transport: Transport, report: Callable[[float], None]) -> None:
         self.name, self._transport, self._report = name, transport, report
 
-    def begin(self, model: str, tail: str) -> dict[str, Any]:
-        """Load the tail and open for inference."""
+    def begin(self, model: str, tail: str, transcript: str | None = None) -> dict[str, Any]:
+        """Load the tail and open for inference, or go on from a transcript that was kept when the same was sent."""
         self._parts, self._identity, self._point = load_part(Path(tail), "tail", model)
         self._activation = output_spec(self._parts.head, self._identity.input_spec)
-        self._transcript = Transcript()
+        self._transcript = Transcript.load(Path(transcript)) if transcript else Transcript()
         server = ComputeServer(
             self._parts.tail, self._point, self._activation, self._identity.classes, self._transcript
         )
         return {"address": self._transport.serve(server)}
+
+    def keep(self, output: str) -> dict[str, Any]:
+        """Write the transcript for trials in which owners would send the same."""
+        self._transcript.save(Path(output))
+        return {}
 
     def show(self, output: str) -> dict[str, Any]:
         """Write the activations as they were decoded; says whose each row is."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from attacks.knowledge import Capability
 from attacks.readings import READINGS
 from defenses import make_defense
 from experiments.crew import SERVER, Crew
-from experiments.keeping import place_of
+from experiments.keeping import alone, place_of, transcript_place
 from experiments.scenario import Named, Trial
-from split_models.checkpoints import load_tensors
+from split_models.checkpoints import load_tensors, write_atomically
 from split_models.randomness import seed_for
+
+MOST_KEPT_BYTES = 2**24
+"""Larger transcripts are not kept for other trials: to send again is cheaper than to fill the disk."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,11 @@ def play(
         "settings": trial.defense.settings,
         "state": str(checkpoints["defense"]) if "defense" in checkpoints else None,
     }
-    opened = crew.ask({SERVER: ("begin", {"model": scenario.model.name, "tail": str(checkpoints["tail"])})})[SERVER]
     begin = {owner: _beginning(trial, owner, checkpoints["head"], defense, scratch.parent) for owner in owners}
-    begun = crew.ask({owner: ("begin", arguments) for owner, arguments in begin.items()})
+    transcript = transcript_place(trial, begin, checkpoints["tail"], kept)
+    with alone(transcript):
+        begun, inference = _inferred(trial, begin, checkpoints["tail"], transcript, crew)
     repeats = scenario.owners.repeats
-    infer = {"address": opened["address"], "batch_size": scenario.owners.batch_size, "repeats": repeats}
-    inference = crew.ask(dict.fromkeys(owners, ("infer", infer)))
     seen_path = scratch / "seen.safetensors"
     rows = crew.ask({SERVER: ("show", {"output": str(seen_path)})})[SERVER]["rows"]
     on_wire = load_tensors(seen_path)[0]["activations"]
@@ -88,6 +91,28 @@ def play(
         on_wire[first],
         [(owner, request, row) for owner, request, row in map(rows.__getitem__, first)],
     )
+
+
+def _inferred(
+    trial: Trial, begin: Mapping[str, dict[str, Any]], tail: Path, place: Path, crew: Crew
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Begin, and let the owners send their inputs, unless a transcript of the same is kept at `place`.
+
+    Returns what the owners said to begin with, and what came of the inference.
+    """
+    scenario, facts = trial.scenario, place.with_suffix(".json")
+    found = facts.exists() and place.exists()
+    arguments = {"model": scenario.model.name, "tail": str(tail), "transcript": str(place.resolve()) if found else None}
+    opened = crew.ask({SERVER: ("begin", arguments)})[SERVER]
+    begun = crew.ask({owner: ("begin", told) for owner, told in begin.items()})
+    if found:
+        return begun, json.loads(facts.read_bytes())
+    sending = {"batch_size": scenario.owners.batch_size, "repeats": scenario.owners.repeats}
+    inference = crew.ask(dict.fromkeys(begin, ("infer", {"address": opened["address"], **sending})))
+    if sum(answer["cost"]["bytes_up"] for answer in inference.values()) <= MOST_KEPT_BYTES:
+        crew.ask({SERVER: ("keep", {"output": str(place.resolve())})})
+        write_atomically(facts, json.dumps(inference).encode())
+    return begun, inference
 
 
 def both_ways(trial: Trial) -> Iterator[tuple[Named, frozenset[Capability]]]:
