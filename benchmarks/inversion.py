@@ -34,7 +34,7 @@ from split_models.zoo import build
 
 RECORD = Path("experiments/reproductions/inversion/inversion.json")
 TUNING_IMAGES = 5
-MEMORY_VICTIMS = (64, 512, 4096)
+MEMORY_VICTIMS, MEMORY_BATCH = (64, 512, 4096), 32
 
 
 @dataclass(frozen=True)
@@ -175,14 +175,14 @@ def _seconds_for_ten(knowledge: Knowledge, seen: Tensor, line: Published) -> flo
     return time.perf_counter() - begun
 
 
-def peak_memory_mb(victims: int, batch: int) -> float:
+def peak_memory_mb(victims: int) -> float:
     """The most memory that a process holds which inverts so many activations behind an untrained LeNet's relu2."""
     spec = TensorSpec((1, 28, 28), low=0.0, high=1.0)
     with layers_from(generator_for(0, "benchmark")):
         head = split(build("lenet", spec, 10), "relu2").head.requires_grad_(False)
     activations = torch.rand(victims, *output_spec(head, spec).shape, generator=generator_for(0, "seen"))
     knowledge = Knowledge(spec, output_spec(head, spec), head)
-    attack = make_attack("regularized_inversion", {"batch": batch, "iterations": 5})
+    attack = make_attack("regularized_inversion", {"batch": MEMORY_BATCH, "iterations": 5})
     attack.prepare(granted(knowledge, RegularizedInversion), generator_for(0, "benchmark"))
     attack.reconstruct(Observation(activations))
     # Not getrusage: a process inherits the peak of the one that started it.
@@ -190,9 +190,9 @@ def peak_memory_mb(victims: int, batch: int) -> float:
     return float(peak.split()[1]) / 1024
 
 
-def memory_by_victims(batch: int) -> dict[str, float]:
+def memory_by_victims() -> dict[str, float]:
     """Peak memory in MB by victims, each in a process of its own, so that none sees another's peak."""
-    command = [sys.executable, "-m", "benchmarks.inversion", "--batch", str(batch), "--peak-memory"]
+    command = [sys.executable, "-m", "benchmarks.inversion", "--peak-memory"]
     runs = {n: subprocess.run([*command, str(n)], check=True, capture_output=True, text=True) for n in MEMORY_VICTIMS}
     return {str(victims): float(run.stdout) for victims, run in runs.items()}
 
@@ -213,7 +213,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.peak_memory:
-        print(peak_memory_mb(arguments.peak_memory, arguments.batch))
+        print(peak_memory_mb(arguments.peak_memory))
         return
     console, targets = Console(width=130), {}
     table = Table("cut", "method", "times faster", "with tuning", "PSNR published", "ours", "ours, all victims")
@@ -230,8 +230,8 @@ def main() -> None:
         figures = [value for value in found.values() if isinstance(value, float)][:5]
         table.add_row(cut, found["method"], *(f"{figure:.1f}" for figure in figures))
     console.print(table)
-    memory = memory_by_victims(arguments.batch)
-    console.print(f"peak memory in MB by victims, {arguments.batch} at a time: {memory}")
+    memory = memory_by_victims()
+    console.print(f"peak memory in MB by victims, {MEMORY_BATCH} at a time: {memory}")
     _keep(arguments, {"cut": "relu2, untrained", "peak_memory_mb": memory})
     console.print(f"record: {arguments.record}")
 
