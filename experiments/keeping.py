@@ -17,9 +17,10 @@ import attacks
 import defenses
 import parties
 import split_models
-from attacks import ATTACKS, make_attack
-from attacks.attack import ActivationAttack, Learnt
+from attacks import make_attack, on_smashed_data
+from attacks.attack import Attack, Learnt
 from attacks.knowledge import Capability, Knowledge
+from attacks.readings import READINGS
 from experiments.scenario import Named, Trial, hash_of
 from split_models.checkpoints import digest, load_tensors, save_tensors
 
@@ -35,11 +36,11 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def prepared(attack: ActivationAttack, knowledge: Knowledge, generator: torch.Generator, path: Path | None) -> None:
+def prepared(attack: Attack, knowledge: Knowledge, generator: torch.Generator, path: Path | None) -> None:
     """Let an attack learn, or take what an earlier one kept at `path`; None keeps nothing.
 
     Raises:
-        AttackRefused: as `ActivationAttack.prepare`.
+        AttackRefused: as `Attack.prepare`.
         CheckpointError: the file is broken.
     """
     if path is None:
@@ -67,7 +68,10 @@ def place_of(
     the defense, whose copy goes on drawing where learning left it.
     """
     scenario = trial.scenario
-    asking = [other for other in scenario.attacks if Capability.QUERIES in ATTACKS[other.name].wants()]
+    every = (*scenario.attacks, *scenario.readings)
+    asking = [other for other in every if Capability.QUERIES in on_smashed_data(other.name).wants()]
+    if entry.name in READINGS:  # these learn in seconds
+        return None
     if Capability.DEFENSE in grants or (Capability.QUERIES in grants and len(asking) > 1):
         return None
     known: dict[str, Any] = dict(grants)
