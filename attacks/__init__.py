@@ -1,6 +1,7 @@
 """The attacks by name.
 
-To add one, write a file with a subclass of `ActivationAttack` and add it to `ATTACKS`.
+To add one, write a file with a subclass of `ActivationAttack` and add it to `ATTACKS`. Readings, which do not rebuild
+inputs, are in `attacks.readings`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from attacks.attack import ActivationAttack
+from attacks.attack import ActivationAttack, Attack
 from attacks.on_activations.adversarial_shadow import AdversarialShadow
 from attacks.on_activations.aligned_shadow import AlignedShadow
 from attacks.on_activations.foreign_shadow import ForeignShadow
@@ -20,6 +21,8 @@ from attacks.on_activations.random_queries import RandomQueries
 from attacks.on_activations.regularized_inversion import RegularizedInversion
 from attacks.on_activations.shadow_model import ShadowModel
 from attacks.output_attack import OutputAttack
+from attacks.reading import Reading
+from attacks.readings import READINGS
 
 ATTACKS: dict[str, type[ActivationAttack]] = {
     cls.name: cls
@@ -40,7 +43,7 @@ class AttackError(ValueError):
     """An attack is unknown or has wrong settings."""
 
 
-AnyAttack = TypeVar("AnyAttack", ActivationAttack, OutputAttack)
+AnyAttack = TypeVar("AnyAttack", ActivationAttack, OutputAttack, Reading)
 
 
 def make_attack(name: str, settings: dict[str, Any] | None = None) -> ActivationAttack:
@@ -50,6 +53,24 @@ def make_attack(name: str, settings: dict[str, Any] | None = None) -> Activation
         AttackError: an unknown name, an unknown setting, or a setting out of range.
     """
     return from_registry(ATTACKS, name, settings)
+
+
+def make_reading(name: str, settings: dict[str, Any] | None = None) -> Reading:
+    """A reading of smashed data by its registry name.
+
+    Raises:
+        AttackError: as `make_attack`.
+    """
+    return from_registry(READINGS, name, settings)
+
+
+def on_smashed_data(name: str) -> type[Attack]:
+    """The class of an attack or a reading by its registry name.
+
+    Raises:
+        KeyError: no such name.
+    """
+    return READINGS[name] if name in READINGS else ATTACKS[name]
 
 
 def from_registry(

@@ -1,4 +1,4 @@
-"""The contract of an attack on smashed data: from what was granted and seen to reconstructed inputs."""
+"""The contracts of attacks on smashed data: from what was granted and seen to inputs, or to something about them."""
 
 from __future__ import annotations
 
@@ -38,12 +38,10 @@ class Learnt:
     generator: Tensor  # the state that learning left its generator in
 
 
-class ActivationAttack(ABC):
-    """Runs in the untrusted party. A subclass writes `_prepare` (optional) and `_reconstruct`.
+class Attack(ABC):
+    """Runs in the untrusted party, and first learns what can be learnt: a subclass may write `_prepare`.
 
-    `requires` must be granted, `uses` is handed over when it is; nothing else reaches the attack. Of an input that was
-    sent repeatedly, `_reconstruct` gets the average of what was seen; an attack that makes more of it writes
-    `_reconstruct_repeated`.
+    `requires` must be granted, `uses` is handed over when it is; nothing else reaches the attack.
     """
 
     name: ClassVar[str]
@@ -90,32 +88,8 @@ class ActivationAttack(ABC):
         tensors = self._learnt()
         return None if tensors is None else Learnt(tensors, dict(self.notes), self._generator.get_state())
 
-    @final
-    def reconstruct(self, observation: Observation) -> Tensor:
-        """Reconstructions (N, C, H, W), float32, clipped to the input's range, one for each observed activation.
-
-        Raises:
-            RuntimeError: `prepare` was not called.
-        """
-        if self._knowledge is None:
-            raise RuntimeError(f"{self.name}: call prepare() before reconstruct()")
-        sightings = observation.activations[:, None]
-        if self._knowledge.repeats is not None and observation.repeated is not None:
-            sightings = observation.repeated
-        self._knowledge.activation_spec.check(observation.activations, "observed activations")
-        self._knowledge.activation_spec.check(sightings.flatten(0, 1), "repeatedly observed activations")
-        images = self._reconstruct_repeated(self._knowledge, sightings, self._generator).detach()
-        spec = self._knowledge.input_spec
-        low, high = (0.0 if spec.low is None else spec.low), (1.0 if spec.high is None else spec.high)
-        # An attacker with broken numbers still has to answer; the middle of the range is what it knows then.
-        return images.float().nan_to_num(nan=(low + high) / 2).clamp(low, high)
-
     def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
         return None
-
-    def _reconstruct_repeated(self, knowledge: Knowledge, sightings: Tensor, generator: torch.Generator) -> Tensor:
-        """Reconstruct (N, C, H, W) from all that was seen of each input: (N, repeats, *shape)."""
-        return self._reconstruct(knowledge, average(sightings), generator)
 
     def _learnt(self) -> dict[str, Tensor] | None:
         """All that `_prepare` leaves behind, but for the notes: trials that know the same share it."""
@@ -125,15 +99,52 @@ class ActivationAttack(ABC):
         """Take what `_learnt` gave; the notes are there already, and every draw made here is undone."""
         raise NotImplementedError(f"{self.name} keeps nothing that it could resume from")
 
-    @abstractmethod
-    def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
-        """Reconstruct (N, C, H, W) from activations (N, *shape)."""
+    def _sightings(self, observation: Observation) -> tuple[Knowledge, Tensor]:
+        """What is known, and all that was seen of each input, as far as that is granted: (N, repeats, *shape)."""
+        if self._knowledge is None:
+            raise RuntimeError(f"{self.name}: call prepare() before it is shown an observation")
+        sightings = observation.activations[:, None]
+        if self._knowledge.repeats is not None and observation.repeated is not None:
+            sightings = observation.repeated
+        self._knowledge.activation_spec.check(observation.activations, "observed activations")
+        self._knowledge.activation_spec.check(sightings.flatten(0, 1), "repeatedly observed activations")
+        return self._knowledge, sightings
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.settings.model_dump().items())})"
 
 
-def granted(knowledge: Knowledge, attack: type[ActivationAttack]) -> Knowledge:
+class ActivationAttack(Attack):
+    """Rebuilds inputs. A subclass writes `_reconstruct`, and `_prepare` if it learns something beforehand.
+
+    Of an input that was sent repeatedly, `_reconstruct` gets the average of what was seen; an attack that makes more of
+    it writes `_reconstruct_repeated`.
+    """
+
+    @final
+    def reconstruct(self, observation: Observation) -> Tensor:
+        """Reconstructions (N, C, H, W), float32, clipped to the input's range, one for each observed activation.
+
+        Raises:
+            RuntimeError: `prepare` was not called.
+        """
+        knowledge, sightings = self._sightings(observation)
+        images = self._reconstruct_repeated(knowledge, sightings, self._generator).detach()
+        spec = knowledge.input_spec
+        low, high = (0.0 if spec.low is None else spec.low), (1.0 if spec.high is None else spec.high)
+        # An attacker with broken numbers still has to answer; the middle of the range is what it knows then.
+        return images.float().nan_to_num(nan=(low + high) / 2).clamp(low, high)
+
+    def _reconstruct_repeated(self, knowledge: Knowledge, sightings: Tensor, generator: torch.Generator) -> Tensor:
+        """Reconstruct (N, C, H, W) from all that was seen of each input: (N, repeats, *shape)."""
+        return self._reconstruct(knowledge, average(sightings), generator)
+
+    @abstractmethod
+    def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
+        """Reconstruct (N, C, H, W) from activations (N, *shape)."""
+
+
+def granted(knowledge: Knowledge, attack: type[Attack]) -> Knowledge:
     """The part of `knowledge` that an attack asks for: an attack that claims to need less gets no more."""
     withheld = {field: None for need, field in FIELDS.items() if need not in attack.wants()}
     return Knowledge(**{**knowledge.__dict__, **withheld})

@@ -120,7 +120,7 @@ def _fit(
     report: Progress,
 ) -> float:
     """Train a decoder and keep its best epoch on validation pairs; returns its error there."""
-    decoder.calibrate(pairs.once())
+    decoder.calibrate(pairs.once(), pairs.images)
     best = (float("inf"), copy.deepcopy(decoder.state_dict()))
 
     def keep_best(epoch: int) -> None:

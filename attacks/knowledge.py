@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import torch
@@ -24,14 +24,33 @@ class Capability(StrEnum):
     REPEATS = "repeats"  # which messages carry the same input, where owners send it more than once
 
 
+LABEL = "label"
+"""What the task's own label is called among the secrets that can be read."""
+
+
 @dataclass(frozen=True)
 class Auxiliary:
-    """Images (N, C, H, W) in the input's range with labels (N,): one part to learn from, one to choose by."""
+    """Images (N, C, H, W) in the input's range with labels (N,): one part to learn from, one to choose by.
+
+    `attributes` holds what else is known of each image, as whole numbers from 0 by name: (N,), int64.
+    """
 
     images: Tensor
     labels: Tensor
     validation_images: Tensor
     validation_labels: Tensor
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
+    validation_attributes: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def secret(self, name: str) -> tuple[Tensor, Tensor]:
+        """The labels, which have the name LABEL, or an attribute: of the images to learn from and to choose by.
+
+        Raises:
+            KeyError: there is no such attribute.
+        """
+        if name == LABEL:
+            return self.labels, self.validation_labels
+        return self.attributes[name], self.validation_attributes[name]
 
 
 Protect = Callable[[Tensor, torch.Generator], Tensor]

@@ -17,9 +17,10 @@ import attacks
 import defenses
 import parties
 import split_models
-from attacks import ATTACKS, make_attack
-from attacks.attack import ActivationAttack, Learnt
+from attacks import make_attack, on_smashed_data
+from attacks.attack import Attack, Learnt
 from attacks.knowledge import Capability, Knowledge
+from attacks.readings import READINGS
 from experiments.scenario import Named, Trial, hash_of
 from split_models.checkpoints import digest, load_tensors, save_tensors
 
@@ -35,11 +36,11 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def prepared(attack: ActivationAttack, knowledge: Knowledge, generator: torch.Generator, path: Path | None) -> None:
+def prepared(attack: Attack, knowledge: Knowledge, generator: torch.Generator, path: Path | None) -> None:
     """Let an attack learn, or take what an earlier one kept at `path`; None keeps nothing.
 
     Raises:
-        AttackRefused: as `ActivationAttack.prepare`.
+        AttackRefused: as `Attack.prepare`.
         CheckpointError: the file is broken.
     """
     if path is None:
@@ -67,7 +68,10 @@ def place_of(
     the defense, whose copy goes on drawing where learning left it.
     """
     scenario = trial.scenario
-    asking = [other for other in scenario.attacks if Capability.QUERIES in ATTACKS[other.name].wants()]
+    every = (*scenario.attacks, *scenario.readings)
+    asking = [other for other in every if Capability.QUERIES in on_smashed_data(other.name).wants()]
+    if entry.name in READINGS:  # these learn in seconds
+        return None
     if Capability.DEFENSE in grants or (Capability.QUERIES in grants and len(asking) > 1):
         return None
     known: dict[str, Any] = dict(grants)
@@ -76,9 +80,7 @@ def place_of(
     if Capability.TAIL in known:
         known[Capability.TAIL] = content_of(tail)
     if Capability.QUERIES in known:
-        defense = {**owner["defense"], "state": content_of(owner["defense"]["state"])}
-        answers = {**owner, "head": content_of(owner["head"]), "defense": defense}
-        known[Capability.QUERIES] = {key: value for key, value in answers.items() if key != "images"}
+        known[Capability.QUERIES] = _told({**owner, "images": None})
     content = {
         "attack": [entry.name, make_attack(entry.name, entry.settings).settings.model_dump(mode="json")],
         "known": known,
@@ -91,6 +93,24 @@ def place_of(
     return folder / f"{entry.name}.{hash_of(content)}.safetensors"
 
 
+def transcript_place(trial: Trial, owners: Mapping[str, Mapping[str, Any]], tail: Path, folder: Path) -> Path:
+    """Where below `folder` the transcript of a trial is kept; `owners` is what each of them was told."""
+    content = {
+        "owners": {name: _told(owner) for name, owner in owners.items()},
+        "tail": content_of(tail),
+        "network": [trial.scenario.model.name, trial.scenario.model.code, trial.cut],
+        "sending": trial.scenario.owners.model_dump(mode="json"),
+        "software": software(),
+    }
+    return folder / f"transcript.{hash_of(content)}.safetensors"
+
+
+def _told(owner: Mapping[str, Any]) -> dict[str, Any]:
+    """What an owner was told, files by their content."""
+    defense = {**owner["defense"], "state": content_of(owner["defense"]["state"])}
+    return {**owner, **{name: content_of(owner[name]) for name in ("head", "images")}, "defense": defense}
+
+
 def content_of(path: Path | str | None) -> str:
     """A hash of the tensors and metadata in a file, which safetensors writes in any order; empty without a file."""
     if path is None:
@@ -101,10 +121,12 @@ def content_of(path: Path | str | None) -> str:
 
 @functools.cache
 def software() -> str:
-    """SHA-256 over what computes: torch's version and the sources of every floor below the experiments."""
+    """SHA-256 over what computes: torch's version and the sources of the parties and of every floor below them."""
     total = hashlib.sha256(torch.__version__.encode())
+    here = Path(__file__).parent
+    paths = [here / "roles.py", here / "trial.py"]
     for package in (split_models, defenses, parties, attacks):
-        folder = Path(package.__path__[0])
-        for path in sorted(folder.rglob("*.py")):
-            total.update(f"{path.relative_to(folder)}|".encode() + path.read_bytes())
+        paths += sorted(Path(package.__path__[0]).rglob("*.py"))
+    for path in paths:
+        total.update(f"{path.relative_to(here.parent)}|".encode() + path.read_bytes())
     return total.hexdigest()

@@ -35,7 +35,7 @@ def main() -> None:
             owner = OwnerRole(name, transport)
             return {"begin": owner.begin, "infer": owner.infer, "end": owner.end}
         server = ServerRole(name, transport, report)
-        return {"begin": server.begin, "show": server.show, "attack": server.attack, "end": server.end}
+        return {name: getattr(server, name) for name in ("begin", "keep", "show", "attack", "end")}
 
     obey(methods, EXPECTED)
 

@@ -51,6 +51,27 @@ class AttackOutcome(Part):
     notes: dict[str, Any] = {}  # what the attack chose and noticed by itself
 
 
+class ReadingOutcome(Part):
+    """One reading of a secret: done, or refused with the reason."""
+
+    name: str
+    label: str
+    secret: str  # the task's label, or an attribute
+    settings: dict[str, Any]
+    requires: list[str]
+    uses: list[str]
+    withheld: list[str] = []  # of what was granted and it would have used
+    status: Literal["done", "refused"]
+    reason: str = ""
+    values: int = 0  # how many the secret has
+    majority: float = 0.0  # how often the value that is most frequent among auxiliary images is right: the floor
+    accuracy: Summary | None = None  # how often the likeliest value is right
+    auc: Summary | None = None  # area under the ROC curve, a value against the others, averaged; 0.5 is guessing
+    right: list[bool] = []  # victim by victim
+    queries: int = 0
+    notes: dict[str, Any] = {}
+
+
 class Utility(Part):
     """What the task lost: accuracy on the victims' labels, as fractions."""
 
@@ -108,6 +129,7 @@ class Record(Part):
     model_digest: str
     utility: Utility
     attacks: list[AttackOutcome]
+    readings: list[ReadingOutcome] = []
     floors: dict[str, Leakage]
     dependence: Dependence | None = None
     cost: Cost

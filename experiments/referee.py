@@ -18,6 +18,7 @@ from experiments.metrics.image_similarity import similarity
 from experiments.metrics.mutual_information import mutual_information_bits
 from experiments.metrics.warping import dynamic_time_warping
 from experiments.provenance import provenance
+from experiments.readings import judged, reading_doubts
 from experiments.record import AttackOutcome, Cost, Dependence, Leakage, Record, Utility, Victim, pictures_path
 from experiments.sanity import defense_doubts, doubts, wire_doubts
 from experiments.scenario import Scenario, Trial
@@ -55,23 +56,16 @@ class Referee:
         victims = self._parts["victims"][order]
         floors = self._floors(victims)
         outcomes = [self._outcome(attacked, victims) for attacked in played.attacks]
+        readings = [judged(trial, attacked, victims, self._parts["auxiliary"]) for attacked in played.readings]
         utility = self._utility(played)
         defense = make_defense(trial.defense.name, trial.defense.settings)
         with torch.no_grad():
             undefended = self._baseline.cut(trial.cut).head(victims.images)
-        pictures = {
-            scenario.attack_label(attacked.entry, attacked.withheld): attacked.images
-            for attacked in played.attacks
-            if attacked.images is not None
-        }
-        save_tensors(
-            pictures_path(folder, trial.key),
-            {"private": victims.images, **{f"attack {label}": images for label, images in pictures.items()}}
-            | {f"floor {name}": images for name, images in self._floor_images(victims).items()},
-        )
+        self._keep_pictures(played, victims, folder)
         warnings = [
             *defense_doubts(trial.defense.label, self._target.defense_notes),
             *wire_doubts(undefended, played.on_wire, trial.defense.label),
+            *reading_doubts(readings),
             *doubts(outcomes, floors, utility, random=defense.random, repeats=scenario.owners.repeats),
         ]
         return Record(
@@ -85,6 +79,7 @@ class Referee:
             model_digest=self._target.identity.digest,
             utility=utility,
             attacks=outcomes,
+            readings=readings,
             floors=floors,
             dependence=_dependence(victims.images, played.on_wire),
             cost=self._cost(played),
@@ -97,6 +92,19 @@ class Referee:
             timing=_timing(scenario, played, started),
         )
 
+    def _keep_pictures(self, played: Played, victims: LabelledImages, folder: Path) -> None:
+        trial, scenario = self._trial, self._trial.scenario
+        pictures = {
+            scenario.attack_label(attacked.entry, attacked.withheld): attacked.found
+            for attacked in played.attacks
+            if attacked.found is not None
+        }
+        save_tensors(
+            pictures_path(folder, trial.key),
+            {"private": victims.images, **{f"attack {label}": images for label, images in pictures.items()}}
+            | {f"floor {name}": images for name, images in self._floor_images(victims).items()},
+        )
+
     def _victim(self, owner: str, request_id: int, row: int) -> int:
         """Which victim is behind a row of a message: owners hold every n-th victim, sent in order and again."""
         place, owners = self._owners.index(owner), len(self._owners)
@@ -105,7 +113,7 @@ class Referee:
         return place + position * owners
 
     def _outcome(self, attacked: Attacked, victims: LabelledImages) -> AttackOutcome:
-        entry, images = attacked.entry, attacked.images
+        entry, images = attacked.entry, attacked.found
         cls = ATTACKS[entry.name]
         granted = set(self._trial.scenario.threat_model.grants) - attacked.withheld
         outcome = AttackOutcome(
@@ -202,7 +210,7 @@ def _dependence(images: Tensor, on_wire: Tensor) -> Dependence | None:
 def _timing(scenario: Scenario, played: Played, started: float) -> dict[str, float]:
     attacks = {
         f"attack {scenario.attack_label(attacked.entry, attacked.withheld)}": attacked.answer.get("seconds", 0.0)
-        for attacked in played.attacks
+        for attacked in (*played.attacks, *played.readings)
     }
     wire = max(result["cost"]["seconds"] for result in played.inference.values())
     return {"inference_wire": wire, **attacks, "trial": time.perf_counter() - started}

@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks import ATTACKS, make_attack
+from attacks import make_attack, make_reading
 from attacks.attack import AttackRefused, granted
 from attacks.knowledge import Auxiliary, Capability, Knowledge, KnownDefense, Observation
+from attacks.reading import Reading
+from attacks.readings import READINGS
 from defenses import Defense, put_up
+from experiments.auxiliary import unpacked
 from experiments.keeping import prepared
 from experiments.transports import Transport
 from parties.compute_server import ComputeServer, SplitPoint
@@ -115,15 +118,20 @@ class ServerRole:
     def __init__(self, name: str, transport: Transport, report: Callable[[float], None]) -> None:
         self.name, self._transport, self._report = name, transport, report
 
-    def begin(self, model: str, tail: str) -> dict[str, Any]:
-        """Load the tail and open for inference."""
+    def begin(self, model: str, tail: str, transcript: str | None = None) -> dict[str, Any]:
+        """Load the tail and open for inference, or go on from a transcript that was kept when the same was sent."""
         self._parts, self._identity, self._point = load_part(Path(tail), "tail", model)
         self._activation = output_spec(self._parts.head, self._identity.input_spec)
-        self._transcript = Transcript()
+        self._transcript = Transcript.load(Path(transcript)) if transcript else Transcript()
         server = ComputeServer(
             self._parts.tail, self._point, self._activation, self._identity.classes, self._transcript
         )
         return {"address": self._transport.serve(server)}
+
+    def keep(self, output: str) -> dict[str, Any]:
+        """Write the transcript for trials in which owners would send the same."""
+        self._transcript.save(Path(output))
+        return {}
 
     def show(self, output: str) -> dict[str, Any]:
         """Write the activations as they were decoded; says whose each row is."""
@@ -141,24 +149,25 @@ class ServerRole:
         output: str,
         kept: str | None = None,
     ) -> dict[str, Any]:
-        """Run one attack on the transcript and write its reconstructions to `output`, one for each entry of `seen`.
+        """Run an attack or a reading on the transcript; what it found for each entry of `seen` goes to `output`.
 
         `grants` maps each granted capability to what it consists of; `seen` names the rows of `show` that the attack
         is told to carry the same input, equally many each time; `kept` is where the attack finds what it learnt from
         the same knowledge in an earlier trial, or leaves it.
         """
         start = time.perf_counter()
-        running = make_attack(attack, settings)
+        running = make_reading(attack, settings) if attack in READINGS else make_attack(attack, settings)
         running.progress = self._report
         with torch_threads(threads):
             try:
-                knowledge = granted(self._knowledge(grants), ATTACKS[attack])
+                knowledge = granted(self._knowledge(grants), type(running))
                 prepared(running, knowledge, generator_for(seed, "attack", attack), Path(kept) if kept else None)
                 repeated = self._transcript.activations[torch.tensor(seen)]
-                images = running.reconstruct(Observation(repeated[:, 0], repeated))
+                observed = Observation(repeated[:, 0], repeated)
+                found = running.read(observed) if isinstance(running, Reading) else running.reconstruct(observed)
             except (AttackRefused, QueryBudgetExhausted) as refusal:
                 return {"refused": str(refusal)}
-        save_tensors(Path(output), {"images": images})
+        save_tensors(Path(output), {"found": found})
         return {"notes": running.notes, "seconds": time.perf_counter() - start}
 
     def end(self) -> dict[str, Any]:
@@ -222,4 +231,4 @@ def load_defense(defense: dict[str, Any], inputs: TensorSpec, activation: Tensor
 
 
 def _auxiliary(path: str | None) -> Auxiliary | None:
-    return None if path is None else Auxiliary(**load_tensors(Path(path))[0])
+    return None if path is None else unpacked(load_tensors(Path(path))[0])

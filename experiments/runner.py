@@ -15,8 +15,10 @@ from typing import Any
 from torch import nn
 
 from defenses import make_defense
+from experiments.auxiliary import packed
 from experiments.crew import Crew, assembled
 from experiments.lanes import in_lanes
+from experiments.readings import check_secrets
 from experiments.record import Record, read_record, record_path, write_manifest, write_record
 from experiments.referee import Referee
 from experiments.roles import torch_threads
@@ -63,6 +65,7 @@ def run(
     """
     raw = load(scenario.data.name, data_dir)
     check_against_data(scenario, raw.input_spec, len(raw.classes))
+    check_secrets(scenario, raw.attributes)
     trials = list(scenario.trials())
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, scenario.name, [trial.key for trial in trials])
@@ -126,14 +129,7 @@ def hand_out(scratch: Path, parts: dict[str, LabelledImages], owners: list[str])
     """Write what each party may hold: an owner its share of the victims, the attacker its auxiliary images."""
     for position, owner in enumerate(owners):
         save_tensors(scratch / f"{owner}.safetensors", {"images": parts["victims"].images[position :: len(owners)]})
-    auxiliary, validation = parts["auxiliary"], parts["validation"]
-    content = {
-        "images": auxiliary.images,
-        "labels": auxiliary.labels,
-        "validation_images": validation.images,
-        "validation_labels": validation.labels,
-    }
-    save_tensors(scratch / "auxiliary.safetensors", content)
+    save_tensors(scratch / "auxiliary.safetensors", packed(parts["auxiliary"], parts["validation"]))
 
 
 def one_trial(

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attacks import make_attack
+from attacks import make_attack, make_reading
 from attacks.knowledge import Capability
 from defenses import DefenseError, make_defense
 from experiments.mistakes import in_words
@@ -123,6 +123,7 @@ class Scenario(Strict):
     owners: Owners = Owners()
     defenses: tuple[Named, ...] = Field(default=(Named(name="none"),), min_length=1)
     attacks: tuple[Named, ...] = Field(min_length=1)
+    readings: tuple[Named, ...] = ()
     threat_model: ThreatModel = ThreatModel()
 
     def trials(self) -> Iterator[Trial]:
@@ -132,11 +133,11 @@ class Scenario(Strict):
                 yield Trial(scenario=self, cut=cut, defense=defense)
 
     def attack_label(self, entry: Named, withheld: frozenset[Capability] = frozenset()) -> str:
-        """What tables call an attack: its name, with its settings where the name is there more than once.
+        """What tables call an attack or a reading: its name, with its settings where the name is there repeatedly.
 
         An attack from which something granted is withheld is called unaware.
         """
-        alone = sum(other.name == entry.name for other in self.attacks) == 1
+        alone = sum(other.name == entry.name for other in (*self.attacks, *self.readings)) == 1
         label = entry.name if alone else entry.label
         return f"{label} unaware" if withheld else label
 
@@ -157,6 +158,7 @@ class Trial(Strict):
     def key(self) -> str:
         """16 hex digits over all that could change the result; the transport cannot."""
         fields = {"data", "model", "owners", "attacks", "threat_model", "seed", "threads"}
+        fields |= {"readings"} if self.scenario.readings else set()
         content = self.scenario.model_dump(mode="json", include=fields)
         return hash_of(
             {
@@ -280,11 +282,12 @@ def _check_names(scenario: Scenario) -> None:
         check_name(scenario.model.name)
         for defense in scenario.defenses:
             make_defense(defense.name, defense.settings)
-        for attack in scenario.attacks:
-            make_attack(attack.name, attack.settings)
+        for make, entries in ((make_attack, scenario.attacks), (make_reading, scenario.readings)):
+            for entry in entries:
+                make(entry.name, entry.settings)
     except ValueError as error:
         raise ScenarioError(str(error)) from error
-    for what in ("defenses", "attacks"):
+    for what in ("defenses", "attacks", "readings"):
         labels = [entry.label for entry in getattr(scenario, what)]
         if len(set(labels)) != len(labels):
             raise ScenarioError(f"{what}: expected each entry once, got one twice; change a setting or drop it")

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from attacks import ATTACKS
+from attacks import on_smashed_data
 from attacks.knowledge import Capability
+from attacks.readings import READINGS
 from defenses import make_defense
 from experiments.crew import SERVER, Crew
-from experiments.keeping import place_of
+from experiments.keeping import alone, place_of, transcript_place
 from experiments.scenario import Named, Trial
-from split_models.checkpoints import load_tensors
+from split_models.checkpoints import load_tensors, write_atomically
 from split_models.randomness import seed_for
+
+MOST_KEPT_BYTES = 2**24
+"""Larger transcripts are not kept for other trials: to send again is cheaper than to fill the disk."""
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """One attack of a trial, and what came of it."""
+    """One attack or reading of a trial, and what came of it."""
 
     entry: Named
     withheld: frozenset[Capability]  # of what is granted
     answer: dict[str, Any]  # the server's
-    images: Tensor | None  # reconstructions, one a victim; None where it was refused
+    found: Tensor | None  # reconstructions, or scores of a secret's values, one a victim; None where it was refused
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Played:
 
     inference: dict[str, dict[str, Any]]  # per owner: predictions by request id, and cost
     attacks: list[Attacked]
+    readings: list[Attacked]
     on_wire: Tensor  # activations as the server decoded them when each victim was sent for the first time
     rows: list[tuple[str, int, int]]  # for each row of on_wire: owner, request id, row of that message
 
@@ -59,12 +65,11 @@ def play(
         "settings": trial.defense.settings,
         "state": str(checkpoints["defense"]) if "defense" in checkpoints else None,
     }
-    opened = crew.ask({SERVER: ("begin", {"model": scenario.model.name, "tail": str(checkpoints["tail"])})})[SERVER]
     begin = {owner: _beginning(trial, owner, checkpoints["head"], defense, scratch.parent) for owner in owners}
-    begun = crew.ask({owner: ("begin", arguments) for owner, arguments in begin.items()})
+    transcript = transcript_place(trial, begin, checkpoints["tail"], kept)
+    with alone(transcript):
+        begun, inference = _inferred(trial, begin, checkpoints["tail"], transcript, crew)
     repeats = scenario.owners.repeats
-    infer = {"address": opened["address"], "batch_size": scenario.owners.batch_size, "repeats": repeats}
-    inference = crew.ask(dict.fromkeys(owners, ("infer", infer)))
     seen_path = scratch / "seen.safetensors"
     rows = crew.ask({SERVER: ("show", {"output": str(seen_path)})})[SERVER]["rows"]
     on_wire = load_tensors(seen_path)[0]["activations"]
@@ -72,29 +77,52 @@ def play(
     first = [each[0] for each in seen]
     address, auxiliary = begun[owners[0]]["query_address"], scratch.parent / "auxiliary.safetensors"
     offered = _grants(trial, checkpoints["head"], defense, address, auxiliary)
-    attacks = []
+    attacked = []
     for entry, withheld in both_ways(trial):
-        wanted = ATTACKS[entry.name].wants() - withheld
+        wanted = on_smashed_data(entry.name).wants() - withheld
         grants = {capability: offer for capability, offer in offered.items() if capability in wanted}
         place = place_of(trial, entry, grants, begin[owners[0]], checkpoints["tail"], kept)
-        attacks.append(_attack(trial, entry, withheld, grants, seen, place, crew, scratch, say))
+        attacked.append(_attack(trial, entry, withheld, grants, seen, place, crew, scratch, say))
     crew.ask({**{owner: ("end", {}) for owner in owners}, SERVER: ("end", {})})
     return Played(
         inference,
-        attacks,
+        [one for one in attacked if one.entry.name not in READINGS],
+        [one for one in attacked if one.entry.name in READINGS],
         on_wire[first],
         [(owner, request, row) for owner, request, row in map(rows.__getitem__, first)],
     )
 
 
+def _inferred(
+    trial: Trial, begin: Mapping[str, dict[str, Any]], tail: Path, place: Path, crew: Crew
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Begin, and let the owners send their inputs, unless a transcript of the same is kept at `place`.
+
+    Returns what the owners said to begin with, and what came of the inference.
+    """
+    scenario, facts = trial.scenario, place.with_suffix(".json")
+    found = facts.exists() and place.exists()
+    arguments = {"model": scenario.model.name, "tail": str(tail), "transcript": str(place.resolve()) if found else None}
+    opened = crew.ask({SERVER: ("begin", arguments)})[SERVER]
+    begun = crew.ask({owner: ("begin", told) for owner, told in begin.items()})
+    if found:
+        return begun, json.loads(facts.read_bytes())
+    sending = {"batch_size": scenario.owners.batch_size, "repeats": scenario.owners.repeats}
+    inference = crew.ask(dict.fromkeys(begin, ("infer", {"address": opened["address"], **sending})))
+    if sum(answer["cost"]["bytes_up"] for answer in inference.values()) <= MOST_KEPT_BYTES:
+        crew.ask({SERVER: ("keep", {"output": str(place.resolve())})})
+        write_atomically(facts, json.dumps(inference).encode())
+    return begun, inference
+
+
 def both_ways(trial: Trial) -> Iterator[tuple[Named, frozenset[Capability]]]:
-    """Every attack with what is withheld from it: who uses knowledge of a defense that acts also runs without it."""
+    """Attacks and readings with what is withheld: who uses knowledge of a defense that acts also runs without it."""
     threat_model, defense = trial.scenario.threat_model, make_defense(trial.defense.name, trial.defense.settings)
     acts = defense.on_wire or defense.on_inputs
     unaware_too = threat_model.unaware_too and acts and Capability.DEFENSE in threat_model.grants
-    for entry in trial.scenario.attacks:
+    for entry in (*trial.scenario.attacks, *trial.scenario.readings):
         yield entry, frozenset()
-        if unaware_too and Capability.DEFENSE in ATTACKS[entry.name].uses:
+        if unaware_too and Capability.DEFENSE in on_smashed_data(entry.name).uses:
             yield entry, frozenset({Capability.DEFENSE})
 
 
@@ -134,7 +162,7 @@ def _attack(
 ) -> Attacked:
     step = f"{trial.label}: {trial.scenario.attack_label(entry, withheld)}"
     say(step, 0.0)
-    output = scratch / "reconstructions.safetensors"
+    output = scratch / "found.safetensors"
     output.unlink(missing_ok=True)
     arguments = {
         "attack": entry.name,
@@ -148,8 +176,8 @@ def _attack(
     }
     command = {SERVER: ("attack", arguments)}
     answer = crew.ask(command, report=lambda name, fraction: say(step, fraction))[SERVER]
-    images = None if "refused" in answer else load_tensors(output)[0]["images"]
-    return Attacked(entry, withheld, answer, images)
+    found = None if "refused" in answer else load_tensors(output)[0]["found"]
+    return Attacked(entry, withheld, answer, found)
 
 
 def _grants(trial: Trial, head: Path, defense: dict[str, Any], query_address: str, auxiliary: Path) -> dict[str, Any]:

@@ -57,9 +57,21 @@ class InputDecoder(nn.Module):
         self.layers = nn.Sequential(*stages)
         self.register_buffer("scale", torch.ones(()))
 
-    def calibrate(self, activations: Tensor) -> None:
-        """Divide activations by their root mean square from now on, so one learning rate fits every cut."""
+    def calibrate(self, activations: Tensor, inputs: Tensor | None = None) -> None:
+        """Divide activations by their root mean square from now on, so one learning rate fits every cut.
+
+        Given inputs (N, *inputs.shape), begin with the mean of each channel. Otherwise all pixels are first driven
+        towards it, and on dark images so far into the flat part of the sigmoid that nothing is learnt any more.
+        """
         self.scale = activations.square().mean().sqrt().clamp_min(1e-12)
+        if inputs is not None:
+            means = inputs.transpose(0, 1).flatten(1).mean(1)
+            if isinstance(self.layers[-1], nn.Sigmoid):
+                means = means.clamp(0.01, 0.99).logit()
+            bias = [layer.bias for layer in self.layers if isinstance(layer, nn.Conv1d | nn.Conv2d)][-1]
+            assert bias is not None
+            with torch.no_grad():
+                bias.copy_(means)
 
     def forward(self, activations: Tensor) -> Tensor:
         found: Tensor = self.layers(activations / self.scale)

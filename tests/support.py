@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from attacks.attack import ActivationAttack
+from attacks.attack import ActivationAttack, AttackSettings
 from attacks.knowledge import Auxiliary, Knowledge, KnownDefense, Observation
+from attacks.reading import Reading
 from split_models.randomness import generator_for, layers_from
 from split_models.split_model import SplitModel, cut_names, output_spec, split
 from split_models.tensor_spec import TensorSpec
@@ -123,7 +124,9 @@ def small_stage(name: str, channels: int, cut: str, **options: Any) -> Stage:
     """An untrained network of the zoo with a handful of auxiliary images."""
     spec = image_spec(name, channels)
     labels = torch.arange(8) % CLASSES
-    auxiliary = Auxiliary(smooth_images(8, spec, 1), labels, smooth_images(4, spec, 2), labels[:4])
+    shade = {"shade": (torch.arange(8) % 3), "corner": torch.arange(8) % 2}
+    held_out = {name: values[:4] for name, values in shade.items()}
+    auxiliary = Auxiliary(smooth_images(8, spec, 1), labels, smooth_images(4, spec, 2), labels[:4], shade, held_out)
     return Stage(network(name, channels), cut, spec, auxiliary, **options)
 
 
@@ -132,9 +135,19 @@ def fast(attack: type[ActivationAttack]) -> ActivationAttack:
 
     The first steps away from a flat image may all be worse than that image, and the best is what a search keeps.
     """
+    return attack(few(attack.Settings))
+
+
+def few(settings: type[AttackSettings], **others: Any) -> AttackSettings:
+    """Settings with two of whatever they count, and ten steps of a search."""
     counted = ("iterations", "epochs", "steps", "rounds", "restarts")
-    names = [name for name in attack.Settings.model_fields if name.endswith(counted)]
-    return attack(attack.Settings(**{name: 10 if name == "iterations" else 2 for name in names}))
+    names = [name for name in settings.model_fields if name.endswith(counted)]
+    return settings(**{name: 10 if name == "iterations" else 2 for name in names}, **others)
+
+
+def fast_reading(reading: type[Reading], secret: str = "label") -> Reading:
+    """A reading with two of whatever it counts."""
+    return reading(few(reading.Settings, secret=secret))
 
 
 def run_attack(attack: ActivationAttack, knowledge: Knowledge, activations: Tensor, seed: int = 0) -> Tensor:

@@ -17,6 +17,8 @@ import defenses
 from attacks.attack import ActivationAttack
 from attacks.on_outputs import OUTPUT_ATTACKS
 from attacks.output_attack import OutputAttack
+from attacks.reading import Reading
+from attacks.readings import READINGS
 from defenses.fitting import FITTING_DEFENSES
 from defenses.fitting_defense import FittingDefense
 from defenses.on_outputs import OUTPUT_DEFENSES
@@ -222,10 +224,11 @@ def test_functions_and_files_are_short(module: str) -> None:
         (defenses, OutputDefense, OUTPUT_DEFENSES),
         (defenses, FittingDefense, FITTING_DEFENSES),
         (attacks, ActivationAttack, attacks.ATTACKS),
+        (attacks, Reading, READINGS),
         (attacks, OutputAttack, OUTPUT_ATTACKS),
         (protocols, protocols.Protocol, protocols.PROTOCOLS),
     ],
-    ids=["defenses", "output defenses", "fitting defenses", "attacks", "output attacks", "protocols"],
+    ids=["defenses", "output defenses", "fitting defenses", "attacks", "readings", "output attacks", "protocols"],
 )
 def test_every_concrete_subclass_is_registered_under_its_name(package, base, registry) -> None:
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):

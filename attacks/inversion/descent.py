@@ -46,7 +46,7 @@ def descend(
     step = step * (high - low) * objective.prior.step
     count = len(objective.activations)
     found, losses = objective.begun.clone(), objective.activations.new_full((count,), torch.inf)
-    rows, now = torch.arange(count), _State.at(objective.begun, step)
+    rows, now = torch.arange(count, device=objective.activations.device), _State.at(objective.begun, step)
     taken = 0
     while len(rows) and taken < iterations:
         before = now.best_loss.clone()

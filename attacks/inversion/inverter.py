@@ -19,6 +19,11 @@ NEARLY_NOTHING = 0.9
 """Loss of a search that matches next to nothing of the activation."""
 
 
+def accelerator() -> torch.device:
+    """A GPU where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class SearchSettings(AttackSettings):
     """How long and how boldly images are searched."""
 
@@ -66,7 +71,7 @@ class Inverter:
         images, losses, steps, stuck = [], [], 0, 0
         for number, rows in enumerate(groups):
             seen, begun = activations[rows], prior.begin(activations[rows], self.spec)
-            objective = Objective(self.head, seen, prior, weight[rows], begun, self.zero_trust)
+            objective = Objective(self.head, seen, prior, weight[rows], begun, self.zero_trust).on(accelerator())
             if self.solves(prior, weight):
                 found, loss, taken = solve(objective, self.settings.iterations)
             else:
@@ -76,8 +81,8 @@ class Inverter:
                 )
                 stuck += int(still.sum())
             progress((number + 1) / len(groups))
-            images.append(found)
-            losses.append(loss)
+            images.append(found.cpu())
+            losses.append(loss.cpu())
             steps = max(steps, taken)
         return Inversion(torch.cat(images), torch.cat(losses), steps, stuck)
 
@@ -93,7 +98,7 @@ class Inverter:
         dead = loss > NEARLY_NOTHING
         if dead.any() and objective.prior.of_pixels:
             low, high = value_range(self.spec)
-            noise = torch.rand(1, *self.spec.shape, generator=torch.Generator().manual_seed(0))
+            noise = torch.rand(1, *self.spec.shape, generator=torch.Generator().manual_seed(0)).to(objective.begun)
             elsewhere = replace(
                 objective.of(dead), begun=(low + (high - low) * noise).expand(int(dead.sum()), *self.spec.shape)
             )

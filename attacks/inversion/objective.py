@@ -47,13 +47,20 @@ class Objective:
         variables = self.begun.detach().requires_grad_()
         misfit = self.misfit(self.prior.images(variables)).sum()
         if not misfit.requires_grad:
-            return torch.ones(len(variables), dtype=torch.bool)
+            return torch.ones(len(variables), dtype=torch.bool, device=variables.device)
         (gradient,) = torch.autograd.grad(misfit, variables)
         return (gradient == 0).flatten(1).all(1)
 
     def of(self, rows: Tensor | slice) -> Objective:
         """The same for some of the victims."""
         return replace(self, activations=self.activations[rows], weight=self.weight[rows], begun=self.begun[rows])
+
+    def on(self, device: torch.device) -> Objective:
+        """The same computed elsewhere, where the head is a module and the prior keeps nothing of its own."""
+        if device == self.activations.device or not isinstance(self.head, nn.Module) or not self.prior.of_pixels:
+            return self
+        tensors = {name: getattr(self, name).to(device) for name in ("activations", "weight", "begun")}
+        return replace(self, head=copy.deepcopy(self.head).to(device), **tensors)
 
     def doubled(self) -> Objective:
         """The same in double precision, as far as the head is a module whose weights can be copied."""

@@ -25,6 +25,9 @@ SHIFTS = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0))
 
 MOST_CHANNELS = 512
 
+ALIGNED = 0.5
+"""Loss, cross-entropy and misfit of statistics together, below which a shadow has not got stuck on its way."""
+
 Loss = Callable[[Tensor], Tensor]
 """From activations (N, *shape) that a shadow made to a scalar."""
 
@@ -34,7 +37,7 @@ class AlignedSettings(ShadowSettings):
 
     alignment: float = Field(default=1.0, ge=0, description="weight of the statistics' misfit against cross-entropy")
     alignment_epochs: int = Field(default=10, ge=1, description="of training with both, after those without")
-    restarts: int = Field(default=2, ge=1, description="shadows to train; the one with the least loss is inverted")
+    restarts: int = Field(default=2, ge=1, description="shadows to train at most, until one has ended up aligned")
 
 
 class AlignedShadow(ShadowModel):
@@ -64,6 +67,8 @@ class AlignedShadow(ShadowModel):
             loss = self._align(shadow, knowledge, knowledge.auxiliary, wanted, also, generator)
             if loss <= least or number == 0:
                 least, self._shadow = loss, shadow.eval().requires_grad_(False)
+            if least < ALIGNED:
+                break
         self.notes.update(self._judged(knowledge), alignment_loss=least)
         return self._inverted(knowledge, activations, generator)
 

@@ -53,7 +53,7 @@ class TrainingBased(OutputAttack):
         read = self._read(told)
         with layers_from(generator):
             self._decoder = InputDecoder(TensorSpec.of(read), knowledge.input_spec, settings.width)
-        self._decoder.calibrate(read)
+        self._decoder.calibrate(read, images)
         minimise(
             self._decoder.parameters(),
             lambda rows: mse_loss(self._decoder(read[rows]), images[rows]),

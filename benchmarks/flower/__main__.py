@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.wire.__main__ import circumstances, table_of, write_record
+from experiments.provenance import provenance
 from experiments.training.federated import simulate
 from experiments.training.scenario import read_training_scenario
 
@@ -45,11 +46,9 @@ def main() -> None:
                 "split_server_mb": record.server_memory_mb,
             }
         )
+        said = {"command": "python -m benchmarks.flower", "circumstances": circumstances(), "provenance": provenance()}
+        write_record(arguments.record, {**said, "results": results})  # after each, for the last takes the longest
     Console(width=130).print(table_of("growth", results))
-    write_record(
-        arguments.record,
-        {"command": "python -m benchmarks.flower", "circumstances": circumstances(), "results": results},
-    )
 
 
 if __name__ == "__main__":

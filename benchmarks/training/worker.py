@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from parties.tuning import tune_process
 
-tune_process(processes=1)  # takes effect only before torch and grpc are loaded by the imports below
+if not sys.argv[-1].endswith("untuned"):
+    tune_process(processes=1)  # takes effect only before torch and grpc are loaded by the imports below
 
-# ruff: noqa: E402
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -14,7 +14,7 @@ from rich.table import Table
 from experiments.commands.options import DataDir
 from experiments.commands.progress import progress
 from experiments.papers import make_paper
-from experiments.papers.bench import measure, write_comparison
+from experiments.papers.bench import adopt, matching, measure, write_comparison
 from experiments.papers.paper import Paper, PaperError, Plan, Row
 from experiments.statistics import Summary
 
@@ -32,6 +32,12 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Folder for results; default runs/PAPER.")] = None,
     data_dir: DataDir = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what was measured earlier.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Measure only cells whose 'COLUMN · ROW' matches, as 'conv1 · white*'.")
+    ] = None,
+    onto: Annotated[
+        Path | None, typer.Option(help="An earlier record, from which cells that were not measured here are taken.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Cells at once; default: one a core.")] = None,
 ) -> None:
     """Measure the figures of a published paper again, and print them beside the published ones.
@@ -46,10 +52,12 @@ def reproduce(
     console = Console()
     if not console.is_terminal:
         console.width = 60 + 30 * len(chosen.figures)  # a file has no width, and the table needs so much
-    with progress(console, paper, len(chosen.cells(plan))) as (say, finished):
+    with progress(console, paper, len(matching(chosen, plan, only or []))) as (say, finished):
         lanes = workers or len(os.sched_getaffinity(0))
-        for cell, reused in measure(chosen, plan, folder, data_dir, say, lanes, fresh):
-            finished(f"{cell.column} · {cell.row} · seed {cell.seed}" + (" (was there already)" if reused else ""))
+        for cell, reused in measure(chosen, plan, folder, data_dir, say, lanes, fresh, only or []):
+            finished(f"{cell.label} · seed {cell.seed}" + (" (was there already)" if reused else ""))
+    if onto:
+        adopt(chosen, plan, folder, onto)
     rows, record = write_comparison(chosen, plan, folder)
     console.print(comparison_table(chosen, rows))
     for note in chosen.notes(plan):

@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from attacks import ATTACKS
-from attacks.attack import ActivationAttack
+from attacks.attack import Attack
 from attacks.on_outputs import OUTPUT_ATTACKS
 from attacks.output_attack import OutputAttack
+from attacks.readings import READINGS
 from defenses import DEFENSES, Defense
 from defenses.fitting import FITTING_DEFENSES
 from defenses.fitting_defense import FittingDefense
@@ -108,6 +109,8 @@ def _rows(kind: What) -> Iterator[tuple[str, str]]:
     elif kind is What.attacks:
         for name, attack in ATTACKS.items():
             yield name, _about_attack(attack)
+        for name, reading in READINGS.items():
+            yield name, f"{_about_attack(reading)}\na reading: finds the task's label, or an attribute"
         for name, on_outputs in OUTPUT_ATTACKS.items():
             yield name, f"{_about_attack(on_outputs)}\non outputs of a hosted model; finds: {on_outputs.goal.value}"
     elif kind is What.defenses:
@@ -131,7 +134,7 @@ def _rows(kind: What) -> Iterator[tuple[str, str]]:
             yield from bundled(folder).items()
 
 
-def _about_attack(attack: type[ActivationAttack] | type[OutputAttack]) -> str:
+def _about_attack(attack: type[Attack] | type[OutputAttack]) -> str:
     settings = ", ".join(f"{key}={field.default}" for key, field in attack.Settings.model_fields.items())
     needs, uses = ", ".join(sorted(attack.requires)), ", ".join(sorted(attack.uses)) or "-"
     return f"{_about(attack)}\nneeds: {needs}; uses if granted: {uses}\nsettings: {settings or '-'}"

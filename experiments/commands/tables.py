@@ -9,15 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.record import AttackOutcome, Leakage, Record
+from experiments.report.tables import reading_rows
 from experiments.statistics import Summary
 
 
 def results_tables(records: Sequence[Record]) -> Group:
-    """A table a trial: means over the victims with 95 % intervals; ► marks the attack with the highest SSIM."""
-    return Group(*(_table(record) for record in records))
+    """A table a trial: means over the victims with 95 % intervals; ► marks the attack with the highest SSIM.
+
+    What was read without rebuilding images follows in a table of its own.
+    """
+    return Group(*(_table(record) for record in records), *_readings_table(records))
 
 
-def study_table(records: Sequence[Record]) -> Table:
+def study_table(records: Sequence[Record]) -> Group:
     """One line for each cut and defense of pooled records: what the strongest attack reaches, with 95 % intervals."""
     table = Table("cut", "defense", "accuracy", "strongest attack", "SSIM", "PSNR dB", "identified", "bytes an image")
     for record in records:
@@ -27,7 +31,18 @@ def study_table(records: Sequence[Record]) -> Table:
         name = Text(worst.label if worst else "–")
         size = f"{record.cost.bytes_per_image:,}"
         table.add_row(Text(record.cut), Text(record.defense), accuracy, name, ssim, psnr, identified, size)
-    return table
+    return Group(table, *_readings_table(records))
+
+
+def _readings_table(records: Sequence[Record]) -> list[Table]:
+    rows = reading_rows(records)
+    table = Table(
+        "cut", "defense", "reading", "secret", "right", "most frequent value", "AUC", title="What was read off"
+    )
+    for row in rows:
+        right, auc = (Text(f"{cell.figure} {cell.interval}".strip()) for cell in (row.right, row.auc))
+        table.add_row(Text(row.cut), Text(row.defense), Text(row.label), Text(row.secret), right, row.majority, auc)
+    return [table] if rows else []
 
 
 def _table(record: Record) -> Table:

@@ -87,6 +87,7 @@ def _marked(axes: Any, x: Sequence[float], y: Sequence[Summary], number: int, la
         marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
         linestyle=line,
         linewidth=1,
+        elinewidth=0.6,
         markersize=5,
         capsize=2,
     )
@@ -95,7 +96,7 @@ def _marked(axes: Any, x: Sequence[float], y: Sequence[Summary], number: int, la
 def _finished(figure: Any, axes: Any, x_name: str) -> Any:
     axes.set_xlabel(x_name)
     axes.set_ylabel("SSIM, mean and 95 % interval")
-    axes.set_ylim(top=1.02)
+    axes.set_ylim(max(-0.25, axes.get_ylim()[0]), 1.02)
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside, so it hides no mark

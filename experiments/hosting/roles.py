@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from attacks.attack import AttackRefused
-from attacks.knowledge import Auxiliary
 from attacks.on_outputs import OUTPUT_ATTACKS, make_output_attack
 from attacks.oracle import BudgetExhausted, PredictionOracle
 from attacks.output_attack import Access, OutputKnowledge, Victims, granted_to
 from defenses.on_outputs import make_output_defense
+from experiments.auxiliary import unpacked
 from experiments.roles import torch_threads
 from experiments.transports import Transport
 from parties.customer import Customer, prediction_hello
@@ -145,7 +145,7 @@ def _knowledge(
         model=line.model().network if Access.WEIGHTS in grants else None,
         marginals=tuple(marginals[str(n)] for n in range(len(marginals))) if marginals else None,
         performance=files[Access.PERFORMANCE]["performance"] if Access.PERFORMANCE in files else None,
-        auxiliary=Auxiliary(**auxiliary) if auxiliary else None,
+        auxiliary=unpacked(auxiliary) if auxiliary else None,
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from fnmatch import fnmatch
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from experiments.lanes import in_lanes
-from experiments.papers.paper import Cell, Measured, Paper, Plan, Row
+from experiments.papers.paper import COMMIT, Cell, Measured, Paper, PaperError, Plan, Row
 from experiments.provenance import provenance
 from parties.processes import Parties
 from split_models.checkpoints import write_atomically
@@ -22,14 +23,24 @@ Say = Callable[[int, str, float], None]
 
 
 def measure(
-    paper: Paper, plan: Plan, folder: Path, data_dir: Path | None, say: Say, workers: int = 1, fresh: bool = False
+    paper: Paper,
+    plan: Plan,
+    folder: Path,
+    data_dir: Path | None,
+    say: Say,
+    workers: int = 1,
+    fresh: bool = False,
+    only: Sequence[str] = (),
 ) -> Iterator[tuple[Cell, bool]]:
     """Measure what is not there yet; yields each group's cells as they are done, and whether they were there already.
 
+    `only` are patterns as of a shell, one of which a cell's `COLUMN · ROW` has to match; none at all means every cell.
+
     Raises:
+        PaperError: no cell matches.
         PartyError: a measuring process died or failed; what was measured until then stays.
     """
-    cells = paper.cells(plan)
+    cells = matching(paper, plan, only)
     missing = [cell for cell in cells if fresh or not cell_path(folder, plan, cell).exists()]
     yield from ((cell, True) for cell in cells if cell not in missing)
     groups = [list(group) for _, group in groupby(sorted(missing, key=paper.group), key=paper.group)]
@@ -41,7 +52,7 @@ def measure(
 
         def one(lane: int, group: list[Cell]) -> None:
             for cell in group:
-                step = f"{cell.column} · {cell.row} · seed {cell.seed}"
+                step = f"{cell.label} · seed {cell.seed}"
                 say(lane, step, 0.0)
                 arguments = {
                     "cell": asdict(cell),
@@ -54,6 +65,41 @@ def measure(
 
         for group, _ in in_lanes(groups, lanes, one):
             yield from ((cell, False) for cell in group)
+
+
+def matching(paper: Paper, plan: Plan, only: Sequence[str]) -> list[Cell]:
+    """The cells of a plan whose `COLUMN · ROW` matches one of the patterns; all of them where there is no pattern.
+
+    Raises:
+        PaperError: none matches.
+    """
+    cells = paper.cells(plan)
+    found = [cell for cell in cells if not only or any(fnmatch(cell.label, pattern) for pattern in only)]
+    if not found:
+        names = "; ".join(dict.fromkeys(cell.label for cell in cells))
+        raise PaperError(f"no cell matches {', '.join(only)}; patterns are of: {names}")
+    return found
+
+
+def adopt(paper: Paper, plan: Plan, folder: Path, record: Path) -> None:
+    """Take from an earlier record what a folder lacks, so that some cells can be measured again beside the others.
+
+    Raises:
+        PaperError: the file is no record of this paper and data set.
+    """
+    try:
+        content = json.loads(record.read_bytes())
+        cells = {Cell(one["seed"], one["row"], one["column"]): one["measured"] for one in content["cells"]}
+        about, commit = (content["paper"], content["plan"]["dataset"]), content["provenance"]["commit"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PaperError(f"{record} is no record of a reproduction ({error})") from error
+    if about != (paper.name, plan.dataset):
+        raise PaperError(f"{record}: expected a record of {paper.name} on {plan.dataset}, got {about[0]} on {about[1]}")
+    for cell in paper.cells(plan):
+        path = cell_path(folder, plan, cell)
+        if cell in cells and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps({COMMIT: commit, **cells[cell]}).encode())
 
 
 def _pass_on(say: Say, lane: int, step: str, party: str, fraction: float) -> None:

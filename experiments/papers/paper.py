@@ -39,6 +39,11 @@ class Cell:
     column: str
 
     @property
+    def label(self) -> str:
+        """What tells it from the other cells of its seed."""
+        return f"{self.column} · {self.row}"
+
+    @property
     def key(self) -> str:
         """A file name of its own."""
         plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{self.column}.{self.row}")
@@ -56,6 +61,9 @@ class Workplace:
 
 Measured = dict[str, Any]
 """What one cell gave, as JSON: figures by name, each a number or a list with one number a victim."""
+
+COMMIT = "commit"
+"""Under which name a cell keeps the commit that measured it: cells of one record may come from several."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import torch
 
 from experiments.papers import make_paper
 from experiments.papers.bench import cell_path
-from experiments.papers.paper import Cell, PaperError, Plan, Workplace
+from experiments.papers.paper import COMMIT, Cell, PaperError, Plan, Workplace
+from experiments.provenance import provenance
 from parties.datasets.dataset import DataError
 from parties.processes import obey
 from split_models.checkpoints import write_atomically
@@ -32,7 +33,7 @@ def main() -> None:
         def measure(cell: dict[str, Any], plan: dict[str, Any], folder: str, data_dir: str | None) -> None:
             what, how = Cell(**cell), Plan(**plan)
             place = Workplace(Path(folder), Path(data_dir) if data_dir else None, report)
-            values = paper.measure(what, how, place)
+            values = {**paper.measure(what, how, place), COMMIT: provenance()["commit"]}
             write_atomically(cell_path(place.folder, how, what), json.dumps(values).encode())
 
         return {"measure": measure}

@@ -76,6 +76,7 @@ def render(
             labels=labels,
             floors=floors,
             rows={record.key: tables.result_rows(record, labels, floors) for record in records},
+            readings=tables.reading_rows(records),
             warnings=tables.warnings(records),
             attacks=tables.attack_summaries(records),
             panels=figure.panels(records),

@@ -48,6 +48,7 @@ class Plot:
     points: list[Point]
     keys: list[tuple[str, int, str]]  # name, series, shape
     slanted: bool = False
+    floors_named_left: bool = False
 
     @property
     def begins_with(self) -> int:
@@ -156,6 +157,7 @@ def _tradeoff(folder: Path, cut: str, records: list[Record], pictures: bool) -> 
         _floors(records[0], y),
         points,
         keys,
+        floors_named_left=True,  # most marks are at the right, where little accuracy is lost
     )
 
 

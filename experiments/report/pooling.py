@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.record import AttackOutcome, Leakage, Record, Utility
+from experiments.record import AttackOutcome, Leakage, ReadingOutcome, Record, Utility
 from experiments.statistics import Column, Summary, over_seeds
 
 APART = {"name", "description", "seed", "transport", "cuts", "defenses"}
@@ -81,6 +81,7 @@ def _pooled(group: Sequence[Record], cut: str) -> Record:
                 **{name: _mean([getattr(r.utility, name) for r in group]) for name in Utility.model_fields}
             ),
             "attacks": [_outcome([record.attacks[number] for record in group]) for number in range(len(first.attacks))],
+            "readings": [_reading([r.readings[number] for r in group]) for number in range(len(first.readings))],
             "floors": {name: _leakage([record.floors[name] for record in group]) for name in first.floors},
             "warnings": list(dict.fromkeys(text for record in group for text in record.warnings)),
             "timing": {
@@ -96,6 +97,23 @@ def _outcome(outcomes: Sequence[AttackOutcome]) -> AttackOutcome:
         return outcomes[0]
     return outcomes[0].model_copy(
         update={"leakage": _leakage(found), "queries": max(outcome.queries for outcome in outcomes)}
+    )
+
+
+def _reading(outcomes: Sequence[ReadingOutcome]) -> ReadingOutcome:
+    """Accuracy over seeds, then victims; the area under the curve, which is of all victims together, over seeds."""
+    if any(outcome.accuracy is None for outcome in outcomes):
+        return outcomes[0]
+    areas = [outcome.auc.mean for outcome in outcomes if outcome.auc]
+    auc = over_seeds([[area] for area in areas]) if len(areas) == len(outcomes) else None
+    accuracy = over_seeds([[float(right) for right in outcome.right] for outcome in outcomes])
+    return outcomes[0].model_copy(
+        update={
+            "accuracy": within("identification", accuracy),
+            "auc": auc and within("identification", auc),
+            "majority": _mean([outcome.majority for outcome in outcomes]),
+            "queries": max(outcome.queries for outcome in outcomes),
+        }
     )
 
 

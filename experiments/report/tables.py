@@ -10,6 +10,7 @@ from typing import Any
 from attacks import ATTACKS
 from experiments.record import AttackOutcome, Leakage, Record
 from experiments.report.wording import NOTHING, interval, value
+from experiments.statistics import Summary
 
 MEASURES = {"ssim": "SSIM", "psnr_db": "PSNR, dB", "identification": "Label read, %", "dtw": "DTW"}
 """Measure → its name in tables, with the unit."""
@@ -106,6 +107,48 @@ def result_rows(record: Record, labels: Sequence[str], floors: Sequence[str]) ->
         for measure, name in MEASURES.items()
         if measure != "dtw" or len(record.dataset.get("input_shape", ())) == 2
     ]
+
+
+@dataclass(frozen=True)
+class ReadingRow:
+    """What one reading got out of one trial, against answering the most frequent value."""
+
+    cut: str
+    defense: str
+    label: str
+    secret: str
+    values: int
+    right: Cell
+    majority: str
+    auc: Cell
+    queries: int
+
+
+def reading_rows(records: Sequence[Record]) -> list[ReadingRow]:
+    """A row for each reading of each trial; none where nothing was to be read."""
+    return [
+        ReadingRow(
+            record.cut,
+            record.defense,
+            one.label,
+            one.secret,
+            one.values,
+            _read("identification", one.accuracy, one.reason),
+            value("identification", one.majority) + " %" if one.accuracy else NOTHING,
+            _read("ssim", one.auc, ""),
+            one.queries,
+        )
+        for record in records
+        for one in record.readings
+    ]
+
+
+def _read(measure: str, summary: Summary | None, reason: str) -> Cell:
+    """An accuracy is shown as a label read off a picture is, an area under a curve with the digits of an SSIM."""
+    if summary is None:
+        return Cell(f"refused: {reason}" if reason else NOTHING, refused=bool(reason))
+    unit = " %" if measure == "identification" else ""
+    return Cell(value(measure, summary.mean) + unit, interval(measure, summary))
 
 
 def warnings(records: Sequence[Record]) -> list[Told]:

@@ -100,7 +100,7 @@ class Coordinator:
             for name in names:
                 self._crew.ensure(name)
             common = set.intersection(*({0, *self._kept_batches(name)} for name in names))
-            found: list[dict[str, Any]] = self._crew.all_at_once(lambda name: self._train(name, max(common)), names)
+            found: list[dict[str, Any]] = self._crew.together(lambda name: self._train(name, max(common)), names)
             return found
 
         answers = self._in_spite_of_failures(", ".join(names), together)
@@ -210,7 +210,7 @@ class Coordinator:
             return self._in_spite_of_failures(name, lambda: evaluate(name))
 
         if self._protocol.meets:
-            answers = self._in_spite_of_failures(", ".join(names), lambda: self._crew.all_at_once(evaluate, names))
+            answers = self._in_spite_of_failures(", ".join(names), lambda: self._crew.together(evaluate, names))
         else:
             answers = [by_policy(name) for name in names]
         for name, answered in zip(names, answers, strict=True):

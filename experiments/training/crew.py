@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,6 +63,20 @@ class TrainingCrew:
         with ThreadPoolExecutor(len(names)) as pool:
             futures = [pool.submit(what, name) for name in names]
         return [future.result() for future in futures]
+
+    def together(self, what: Callable[[str], Any], names: tuple[str, ...]) -> list[Any]:
+        """Do something that takes all of them; the first that fails ends the others, which would wait for it in vain.
+
+        Raises:
+            PartyError: that first failure.
+        """
+        with ThreadPoolExecutor(len(names)) as pool:
+            futures = {pool.submit(what, name): name for name in names}
+            done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = next((future for future in done if future.exception()), None)
+            for future in waiting if failed else ():
+                self._stop(futures[future])
+        return [failed.result()] if failed else [future.result() for future in futures]
 
     def server_address(self) -> str:
         """Where owners find the server, which is started again if it is gone.

@@ -18,12 +18,15 @@ from parties.datasets.gss_happiness import gss_happiness
 from parties.datasets.idx import fashion_mnist, mnist
 from parties.datasets.iwpc_warfarin import iwpc_warfarin
 from parties.datasets.npz import own_npz
+from parties.datasets.parity import digits_parity, mnist_parity
 from parties.datasets.steak import steak
 from parties.datasets.table import Table
 
 DATASETS: dict[str, Callable[[Path | None], RawData]] = {
     "digits": digits,
     "mnist": mnist,
+    "digits_parity": digits_parity,
+    "mnist_parity": mnist_parity,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "ecg": ecg,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +33,20 @@ class DataMissing(DataError):
 @dataclass(frozen=True)
 class LabelledImages:
     """Images (N, C, H, W), or series (N, C, L), float32 in [0, 1], with labels (N,), int64, and groups (N,), int64,
-    where they are known."""
+    where they are known. `attributes` (N,), int64, by name are what the task has no use for."""
 
     images: Tensor
     labels: Tensor
     groups: Tensor | None = None
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: slice | Tensor) -> LabelledImages:
         groups = None if self.groups is None else self.groups[index]
-        return LabelledImages(self.images[index], self.labels[index], groups)
+        attributes = {name: values[index] for name, values in self.attributes.items()}
+        return LabelledImages(self.images[index], self.labels[index], groups, attributes)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class RawData:
     shareable: bool = True  # may pictures of it be written into reports?
     groups: npt.NDArray[np.int64] | None = None  # who wrote or who is on each image, if known
     credit: str = ""  # what its license wants said wherever its content is shown
+    attributes: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # besides the label, from 0
 
     @property
     def input_spec(self) -> TensorSpec:
@@ -76,6 +80,7 @@ class RawData:
             classes=self.classes[first:end],
             official_train=official,
             groups=groups,
+            attributes={name: values[kept] for name, values in self.attributes.items()},
         )
 
     def inputs(self, rows: slice | npt.NDArray[np.int64] | list[int]) -> Tensor:
@@ -167,4 +172,6 @@ def _interleave_classes(
 
 def _as_tensors(raw: RawData, indices: npt.NDArray[np.int64]) -> LabelledImages:
     groups = None if raw.groups is None else torch.from_numpy(raw.groups[indices].astype(np.int64))
-    return LabelledImages(raw.inputs(indices), torch.from_numpy(raw.labels[indices].astype(np.int64)), groups)
+    attributes = {name: torch.from_numpy(values[indices].astype(np.int64)) for name, values in raw.attributes.items()}
+    labels = torch.from_numpy(raw.labels[indices].astype(np.int64))
+    return LabelledImages(raw.inputs(indices), labels, groups, attributes)

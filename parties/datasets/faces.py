@@ -34,7 +34,7 @@ def orl_faces(data_dir: Path | None) -> RawData:
         raise DataError(f"{path} is not the expected archive ({error}); fetch it again") from error
     labels = np.repeat(np.arange(PEOPLE), PICTURES)
     names = tuple(f"s{s}" for s in range(1, PEOPLE + 1))
-    return RawData("orl_faces", np.stack(images)[:, None], labels, names, shareable=False)
+    return RawData("orl_faces", np.stack(images)[:, None], labels, names, shareable=False, groups=labels)
 
 
 def umist_faces(data_dir: Path | None) -> RawData:
@@ -70,8 +70,9 @@ def _grey(name: str, data_dir: Path | None) -> RawData:
 
 
 def _people(name: str, images: npt.NDArray[np.uint8], people: npt.NDArray[np.int64]) -> RawData:
-    numbers, labels = np.unique(people, return_inverse=True)
-    return RawData(name, images, labels.astype(np.int64), tuple(map(str, numbers)), shareable=False)
+    numbers, found = np.unique(people, return_inverse=True)
+    labels = found.astype(np.int64)
+    return RawData(name, images, labels, tuple(map(str, numbers)), shareable=False, groups=labels)
 
 
 def _file(data_dir: Path | None, name: str) -> Path:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from parties.datasets.dataset import DataError, DataMissing, RawData
 
+ATTRIBUTE = "attribute_"
 EXPECTED = (
     "expected arrays `images` (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, or `series` (N, L) or (N, C, L), "
     "and `labels` (N,)"
@@ -20,7 +21,8 @@ EXPECTED = (
 
 def own_npz(path: Path) -> RawData:
     """`images` as uint8, or as floats in [0, 1], or `series` as floats in [0, 1]; `labels` as whole numbers from 0;
-    optional `class_names` and `groups`, whole numbers that say who wrote or who is on each image.
+    optional `class_names`, `groups`, whole numbers that say who wrote or who is on each image, and `attribute_NAME`,
+    whole numbers from 0.
 
     Raises:
         DataMissing: there is no such file.
@@ -38,6 +40,7 @@ def own_npz(path: Path) -> RawData:
             given, labels = archive[kinds[0]], archive["labels"]
             names = tuple(map(str, archive["class_names"])) if "class_names" in archive.files else None
             groups = archive["groups"] if "groups" in archive.files else None
+            others = {name: archive[name] for name in archive.files if name.startswith(ATTRIBUTE)}
     except (
         OSError,
         ValueError,
@@ -59,7 +62,11 @@ def own_npz(path: Path) -> RawData:
     if names is not None and len(names) < classes:
         raise DataError(f"{path}: expected {classes} class_names, got {len(names)}")
     whose = None if groups is None else _groups(path, groups, len(content))
-    return RawData(path.stem, content, numbers, names or tuple(map(str, range(classes))), groups=whose)
+    attributes = {
+        name.removeprefix(ATTRIBUTE): _labels(path, values, len(content), name) for name, values in others.items()
+    }
+    classes_named = names or tuple(map(str, range(classes)))
+    return RawData(path.stem, content, numbers, classes_named, groups=whose, attributes=attributes)
 
 
 def _channels_first(path: Path, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -103,14 +110,14 @@ def _groups(path: Path, groups: npt.NDArray[Any], count: int) -> npt.NDArray[np.
     return groups.astype(np.int64)
 
 
-def _labels(path: Path, labels: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
+def _labels(path: Path, labels: npt.NDArray[Any], count: int, what: str = "labels") -> npt.NDArray[np.int64]:
     if labels.shape != (count,):
-        raise DataError(f"{path}: expected {count} labels of shape ({count},), got {labels.shape}")
+        raise DataError(f"{path}: expected {count} {what} of shape ({count},), got {labels.shape}")
     if labels.dtype.kind not in "iu":
-        raise DataError(f"{path}: expected labels as whole numbers, got {labels.dtype}; convert them")
+        raise DataError(f"{path}: expected {what} as whole numbers, got {labels.dtype}; convert them")
     numbers = labels.astype(np.int64)
     if numbers.min() < 0 or len(np.unique(numbers)) < 2:
-        raise DataError(f"{path}: expected labels from 0 with at least two classes, got {np.unique(numbers)[:8]}")
+        raise DataError(f"{path}: expected {what} from 0 with at least two classes, got {np.unique(numbers)[:8]}")
     if numbers.max() > 9999:
-        raise DataError(f"{path}: expected labels below 10000, got {numbers.max()}; number the classes from 0")
+        raise DataError(f"{path}: expected {what} below 10000, got {numbers.max()}; number the classes from 0")
     return numbers

@@ -25,8 +25,10 @@ class TrainingTranscript:
         self._folder, self._max_bytes = folder, max_bytes
         self._lock = threading.Lock()
         self._sizes = {path: path.stat().st_size for path in sorted(folder.glob("*/*.safetensors"))}
-        self._stride = 1
-        while self._sizes and all(_step(path) % (2 * self._stride) == 0 for path in self._sizes) and self._full(2):
+        self._stride, steps = 1, [_step(path) for path in self._sizes]
+        while (
+            self._stride <= max(steps, default=0) and not any(s % (2 * self._stride) for s in steps) and self._full(2)
+        ):
             self._stride *= 2
 
     def _full(self, share: int) -> bool:

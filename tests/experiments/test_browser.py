@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from experiments.planner import Link, Wishes, evidence, options, read_evidence
 from experiments.record import Record, Utility
 from experiments.report.html import write_report
+from experiments.report.plan_page import peeks, write_plan
+from split_models.tensor_spec import TensorSpec
+from split_models.zoo import build
 from tests.experiments.synthetic import record, scenario, write_run
 
 sync_api = pytest.importorskip(
@@ -151,6 +155,32 @@ def test_the_page_fits_and_its_text_is_legible(page: Any, width: int, scheme: st
 
 def _lightness(colour: str) -> float:
     return sum(float(part) for part in colour.strip("rgba()").split(",")[:3]) / 3
+
+
+def test_a_plan_shows_the_evidence_of_the_mark_that_is_pointed_at(browser: Any, tmp_path: Path) -> None:
+    known = [made for made in _records() if "nopeek" not in made.defense]  # of which its scenario knows nothing
+    folder, spec = write_run(tmp_path, known), TensorSpec((1, 28, 28), low=0.0, high=1.0)
+    found = read_evidence(folder, "lenet")
+    link, wishes = Link(10.0, 40.0), Wishes(latency_ms=80, leakage=0.5)
+    answers = options(evidence(found, "ssim"), build("lenet", spec, 10).eval(), spec, 10, link, wishes, repeats=0)
+    path = write_plan(
+        folder / "plan.html", "lenet", "digits", answers, link, wishes, "ssim", peeks(folder, found, answers)
+    )
+    page, complaints = browser.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(path.as_uri())
+    points = page.locator(".point")
+    assert points.count() == 6
+    points.nth(4).hover(force=True)
+    card = page.locator(".card:visible")
+    assert card.count() == 1
+    assert answers[4].evidence.keys[0] in card.inner_text()
+    assert card.locator("img").count() == 12, "six victims, private and rebuilt"
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not complaints
+    page.close()
 
 
 def test_reports_of_people_show_no_picture_unless_asked(browser: Any, tmp_path: Path) -> None:

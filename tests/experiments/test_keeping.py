@@ -9,6 +9,7 @@ import pytest
 from attacks.on_activations.inverse_network import InverseNetwork
 from attacks.on_activations.shadow_model import ShadowModel
 from experiments.record import Record
+from experiments.roles import OwnerRole
 from experiments.runner import run
 from experiments.scenario import read_scenario
 
@@ -107,6 +108,40 @@ def test_two_attackers_who_ask_the_same_owner_share_nothing_they_asked(tmp_path:
     ]
     assert learning.count("inverse_network") == 2 * 4, "two attacks that learn alike, two defenses, two runs"
     assert [record.attacks for record in first] == [record.attacks for record in again]
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ("attack.shadow_model.iterations=3", 0),
+        ("threat_model.grants=['tail','architecture','auxiliary']", 0),
+        ("owners.batch_size=3", 1),
+        ("owners.count=2", 2),
+        ("defenses=[{name='gaussian_noise',sigma=0.1}]", 1),
+        ("data.victims=5", 1),
+        ("model.epochs=2", 1),
+        ("seed=1", 1),
+    ],
+)
+def test_owners_who_would_send_the_same_send_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, again: int
+) -> None:
+    sent: list[str] = []
+    infer = OwnerRole.infer
+
+    def counted(self: OwnerRole, **told: object) -> object:
+        sent.append(self.name)
+        return infer(self, **told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(OwnerRole, "infer", counted)
+    one = ["defenses=[{name='none'}]"]
+    _records(tmp_path / "run", *one)
+    assert len(sent) == 1
+    (shared,) = _records(tmp_path / "run", *one, change)
+    assert len(sent) == 1 + again
+    (alone,) = _records(tmp_path / "alone", *one, change)
+    unlike = {"timing", "provenance"}
+    assert shared.model_dump(exclude=unlike) == alone.model_dump(exclude=unlike)
 
 
 def test_a_broken_file_is_said(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_record_over_either_transport(finished: dic
 
 def test_a_run_leaves_no_process_and_no_private_scratch(finished: dict[str, Path]) -> None:
     assert none_left(finished["grpc"] / "logs" / "lane-0", within_s=0.0)
-    assert {path.name for path in finished["grpc"].iterdir()} == {"logs", "records", "targets", "run.json"}
+    assert {path.name for path in finished["grpc"].iterdir()} == {"learnt", "logs", "records", "targets", "run.json"}
 
 
 def test_victims_are_joined_with_their_reconstructions(finished: dict[str, Path]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from split_models.checkpoints import digest
-from split_models.input_decoder import InputDecoder, token_grid
+from split_models.input_decoder import CAPACITIES, InputDecoder, token_grid
 from split_models.randomness import generator_for, layers_from, seed_for
 from split_models.tensor_spec import DTYPES, SpecError, TensorSpec
 from split_models.training import accuracy, batches, minimise, predict, train_classifier
@@ -92,6 +92,18 @@ def test_decoder_s_calibration_cancels_the_scale_and_is_saved() -> None:
     other = InputDecoder(TensorSpec((4, 6, 6)), TensorSpec((1, 12, 12)), 4)
     other.load_state_dict(decoder.state_dict())
     assert torch.equal(other(activations * 1000), decoder(activations * 1000))
+
+
+@pytest.mark.parametrize("capacity", CAPACITIES)
+def test_decoder_begins_with_the_mean_of_each_channel(capacity: str) -> None:
+    activations, means = torch.randn(8, 4, 6, 6, generator=generator_for(0)), torch.tensor([0.02, 0.5, 0.9])
+    with layers_from(generator_for(1)):
+        decoder = InputDecoder(TensorSpec((4, 6, 6)), TensorSpec((3, 12, 12)), 4, capacity)
+    decoder.calibrate(activations, means[:, None, None].expand(8, 3, 12, 12))
+    with torch.no_grad():
+        assert (decoder(torch.zeros(1, 4, 6, 6)).mean((0, 2, 3)) - means).abs().max() < 0.15
+    decoder.calibrate(activations, torch.zeros(8, 3, 12, 12))
+    assert all(torch.isfinite(parameter).all() for parameter in decoder.parameters())
 
 
 def test_decoder_can_be_calibrated_on_nothing_but_zeros() -> None:

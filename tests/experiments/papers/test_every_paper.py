@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.papers import PAPERS, PaperError, make_paper
-from experiments.papers.bench import cell_path, measure, write_comparison
+from experiments.papers.bench import adopt, cell_path, matching, measure, results, write_comparison
 from experiments.papers.paper import Plan
 from parties.datasets.dataset import DATA_VARIABLE
 from parties.processes import PartyError
@@ -53,6 +53,36 @@ def test_the_quick_size_runs_and_its_figures_stand_beside_the_published(name: st
     cell_path(tmp_path, plan, found[0][0]).unlink()
     again = list(measure(paper, plan, tmp_path, None, lambda lane, step, fraction: None))
     assert [cell for cell, reused in again if not reused] == [found[0][0]], "what was measured is kept"
+
+
+def test_some_cells_are_chosen_by_pattern_and_one_that_matches_none_is_an_error() -> None:
+    paper, plan = make_paper("he2019"), Plan("mnist", 2, quick=False)
+    found = matching(paper, plan, ["conv1 · white box", "relu2 · query-free, *, same net"])
+    assert len(found) == 2 * (1 + 2)
+    assert matching(paper, plan, []) == paper.cells(plan)
+    with pytest.raises(PaperError, match=r"no cell matches conv7.*; patterns are of: conv1 · white box; "):
+        matching(paper, plan, ["conv7*"])
+
+
+def test_what_was_not_measured_here_is_taken_from_an_earlier_record_and_says_which_commit_made_it(
+    tmp_path: Path,
+) -> None:
+    paper, plan = make_paper("he2019"), Plan("mnist", 3, quick=False, first_seed=100)
+    record = Path("experiments/reproductions/he2019/he2019-mnist.json")
+    mine = paper.cells(plan)[0]
+    kept = {name: [1.0, 2.0] for name in paper.figures}
+    place = cell_path(tmp_path, plan, mine)
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps(kept))
+    adopt(paper, plan, tmp_path, record)
+    assert json.loads(place.read_bytes()) == kept
+    cells = results(paper, plan, tmp_path)
+    assert set(cells) == set(paper.cells(plan))
+    assert all(len(values["commit"]) >= 40 for cell, values in cells.items() if cell != mine)
+    with pytest.raises(PaperError, match="expected a record of he2020 on mnist, got he2019 on mnist"):
+        adopt(make_paper("he2020"), Plan("mnist", 1, False), tmp_path, record)
+    with pytest.raises(PaperError, match=r"own\.json is no record"):
+        adopt(paper, plan, tmp_path, tmp_path / "own.json")
 
 
 def test_an_unknown_paper_names_those_there_are() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,19 +62,26 @@ class Saboteur:
     """
 
     def __init__(self, logs: Path, plan: dict[tuple[str, float], tuple[Deed, str]], parties: int = 2) -> None:
-        self._logs, self._plan, self._parties = logs, dict(plan), parties
+        self._logs, self.plan, self._parties = logs, dict(plan), parties
 
     def __call__(self, owner: str, done: float) -> None:
-        for (reporting, when), (deed, victim) in list(self._plan.items()):
+        for (reporting, when), (deed, victim) in list(self.plan.items()):
             if owner == reporting and done >= when:
-                del self._plan[reporting, when]
+                del self.plan[reporting, when]
                 deed(parties_of(self._logs, self._parties, within_s=20)[victim])
                 return
 
 
 def kill(process: int) -> None:
-    """End it without a word."""
+    """End it without a word, and see to it that it has ended."""
     os.kill(process, signal.SIGKILL)
+    with contextlib.suppress(FileNotFoundError):
+        while _state(process) != "Z" or len(list(Path(f"/proc/{process}/task").iterdir())) > 1:
+            time.sleep(0.01)
+
+
+def _state(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def stop(process: int) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from parties.datasets import DATASETS, load
-from parties.datasets.dataset import DataError, DataMissing
+from parties.datasets.dataset import DataError, DataMissing, LabelledImages
+from parties.datasets.shares import divide
 from tests.parties.datasets.test_real_data import loaded
 from tests.parties.datasets.test_real_data import pytestmark as real_data
 
@@ -43,6 +45,11 @@ def test_the_archive_of_orl_becomes_forty_people(tmp_path: Path) -> None:
     assert raw.classes[:2] == ("s1", "s2")
     assert (raw.images[:, 0, 0, 0] == raw.labels + 1).all()
     assert not raw.shareable
+    assert raw.groups is not None
+    part = LabelledImages(torch.zeros(400, 1), torch.from_numpy(raw.labels), torch.from_numpy(raw.groups))
+    held = [set(part.labels[rows].tolist()) for rows in divide(part, 3, "group", 1.0, 0)]
+    assert set.union(*held) == set(part.labels.tolist())
+    assert sum(map(len, held)) == len(set.union(*held)), "somebody is with two owners"
 
 
 @pytest.mark.parametrize(

@@ -115,3 +115,11 @@ def test_the_transcript_of_training_keeps_within_its_bound(tmp_path: Path) -> No
     again = TrainingTranscript(tmp_path, max_bytes=20_000)
     again.append("owner-1", 201, 1, {"came": torch.zeros(250)})
     assert len(sorted(tmp_path.glob("*/*.safetensors"))) == len(files)
+
+
+def test_a_transcript_that_holds_the_first_step_alone_is_opened_again(tmp_path: Path) -> None:
+    TrainingTranscript(tmp_path, max_bytes=1500).append("owner-1", 0, 1, {"came": torch.ones(250)})
+    again = TrainingTranscript(tmp_path, max_bytes=1500)
+    for step in (1, 2, 3):
+        again.append("owner-1", step, 1, {"came": torch.ones(250)})
+    assert len(list(tmp_path.glob("*/*.safetensors"))) == 1

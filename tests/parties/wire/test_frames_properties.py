@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from parties.messages import Kind, ProtocolViolation, TensorMessage
 from parties.wire import layout
-from parties.wire.decoder import Decoder, all_finite
+from parties.wire.decoder import HOT_NUMBERS, Decoder, all_finite
 from parties.wire.frames import encode
 from parties.wire.layout import CHUNK_BYTES, HEADER_BYTES, Rules
 from split_models.tensor_spec import DTYPES, TensorSpec
@@ -108,6 +108,21 @@ def test_around_the_size_of_a_piece_nothing_is_lost(wire_dtype: str, elements: i
     for got, tensor, spec in zip(read.tensors, message.tensors, of, strict=True):
         expected = tensor.to(DTYPES[wire_dtype]).float() if spec.dtype == "float32" else tensor
         assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("wire_dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("at", [0, HOT_NUMBERS - 1, HOT_NUMBERS, CHUNK_BYTES // 4, CHUNK_BYTES // 2 + 6])
+def test_one_number_that_is_not_finite_is_found_anywhere_in_a_large_tensor(wire_dtype: str, at: int) -> None:
+    of = (TensorSpec((CHUNK_BYTES // 2 + 7,)),)
+    tensor = torch.zeros(1, *of[0].shape)
+    tensor[0, at] = torch.nan
+    sent = encode(
+        TensorMessage(1, Kind.ACTIVATION, (tensor,)), Rules({Kind.ACTIVATION: of}, wire_dtype, 1, 1 << 30, False)
+    )
+    decoder = Decoder(Rules({Kind.ACTIVATION: of}, wire_dtype, 1, 1 << 30, check_finite=True))
+    with pytest.raises(ProtocolViolation, match="finite"):
+        for piece in sent:
+            decoder.feed(piece)
 
 
 @given(st.lists(st.one_of(st.binary(max_size=300), st.just(b"UST1" + bytes(60))), max_size=4))
