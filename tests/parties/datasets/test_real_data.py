@@ -44,7 +44,7 @@ def test_a_real_data_set(name: str, shape: tuple[int, ...], train: int, duplicat
     counts = np.bincount(raw.labels, minlength=10)
     assert len(counts) == len(raw.classes) == 10
     assert counts.min() > 6000 - 700
-    sizes = {"train": 3000, "auxiliary": 500, "validation": 100, "victims": 100, "test": 100}
+    sizes = {"train": 3000, "auxiliary": 500, "validation": 100, "victims": 100, "test": 100, "tuning": 0}
     parts, dropped = partition(raw, sizes, seed=0)
     assert {part: len(images) for part, images in parts.items()} == sizes
     assert dropped < duplicates
@@ -56,7 +56,7 @@ def test_heartbeats_are_series_of_five_classes_that_may_be_shown_with_their_cred
     assert raw.images.dtype == np.float32
     assert np.bincount(raw.labels).tolist() == [200] * 5
     assert raw.shareable and "ODC Attribution License" in raw.credit
-    sizes = {"train": 500, "auxiliary": 150, "validation": 50, "victims": 100, "test": 200}
+    sizes = {"train": 500, "auxiliary": 150, "validation": 50, "victims": 100, "test": 200, "tuning": 0}
     parts, dropped = partition(raw, sizes, seed=0)
     assert dropped == 0
     assert {part: len(beats) for part, beats in parts.items()} == sizes
