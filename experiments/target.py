@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from defenses import Defense, FrozenSplit, TrainingPlan, put_up
 from experiments.keeping import alone
 from experiments.metrics.identification import evaluator_network, train_evaluator
-from experiments.scenario import Scenario
+from experiments.scenario import Model, Scenario
 from parties.datasets.dataset import LabelledImages
 from split_models.checkpoints import Identity, load_model, load_tensors, save_model, save_tensors, write_atomically
 from split_models.randomness import generator_for, layers_from
@@ -91,25 +91,25 @@ class Guarded:
 
 
 def train_target(
-    scenario: Scenario,
+    model: Model,
+    seed: int,
     train: LabelledImages,
     input_spec: TensorSpec,
     classes: int,
-    report: Report,
+    report: Report = lambda fraction: None,
     guarded: Guarded | None = None,
 ) -> Target:
-    """Train the scenario's network; every random draw follows from its seed, the same with a defense and without."""
-    model = scenario.model
-    generator = generator_for(scenario.seed, "target")
+    """Train a scenario's network; every random draw follows from its seed, the same with a defense and without."""
+    generator = generator_for(seed, "target")
     with layers_from(generator):
         network = build(model.name, input_spec, classes)
     defenses: list[nn.Module] = []
     around: AbstractContextManager[Callable[[], None]] = nullcontext(lambda: None)
     if guarded:
-        guarded.attach(network, input_spec, generator_for(scenario.seed, "defense's layers"))
+        guarded.attach(network, input_spec, generator_for(seed, "defense's layers"))
         defenses = [guarded.defense.train()]
         plan = TrainingPlan(len(train), model.batch_size, model.epochs)
-        around = guarded.around_training(network, plan, generator_for(scenario.seed, "defense on gradients"))
+        around = guarded.around_training(network, plan, generator_for(seed, "defense on gradients"))
     with around as before_step:
         train_classifier(
             network,
@@ -121,7 +121,7 @@ def train_target(
             generator=generator,
             after_epoch=lambda epoch: report((epoch + 1) / model.epochs),
             before_step=before_step,
-            loss_of=guarded.loss(network, generator_for(scenario.seed, "defense in training")) if guarded else None,
+            loss_of=guarded.loss(network, generator_for(seed, "defense in training")) if guarded else None,
             together_with=defenses,
         )
     network.requires_grad_(False)
@@ -139,7 +139,8 @@ def cached_target(
 ) -> Target:
     """The scenario's target from an earlier run in `folder`, else trained now and kept there."""
     path = folder / "targets" / f"{scenario.key('data', 'model')}.safetensors"
-    return _cached(path, scenario.model.name, lambda: train_target(scenario, train, input_spec, classes, report))
+    model, seed = scenario.model, scenario.seed
+    return _cached(path, model.name, lambda: train_target(model, seed, train, input_spec, classes, report))
 
 
 def guarded_target(
@@ -160,7 +161,8 @@ def trained_with(
     """The network a defense is used with, and what the defense has learnt; `bare` as in `guarded_target`."""
     defense, identity = guarded.defense, bare.identity
     if defense.trains:
-        target = train_target(scenario, train, identity.input_spec, identity.classes, report, guarded)
+        model, seed = scenario.model, scenario.seed
+        target = train_target(model, seed, train, identity.input_spec, identity.classes, report, guarded)
     else:
         target = bare
         guarded.attach(bare.network, identity.input_spec, generator_for(scenario.seed, "defense's layers"))

@@ -90,7 +90,7 @@ def pretrain(
     console = Console()
     with progress(console, chosen.name, 1) as (say, _), torch_threads(chosen.threads):
         report = partial(say, 0, "training")
-        target = train_target(chosen, parts["train"], raw.input_spec, len(raw.classes), report)
+        target = train_target(chosen.model, chosen.seed, parts["train"], raw.input_spec, len(raw.classes), report)
         if entry:
             guarded = Guarded(make_defense(entry.name, entry.settings), cut)
             target = trained_with(chosen, guarded, target, parts["train"], report)

@@ -25,13 +25,13 @@ from experiments.metrics.identification import train_evaluator
 from experiments.metrics.image_similarity import similarity
 from experiments.scenario import Named
 from experiments.statistics.intervals import summarise
+from experiments.target import train_target
 from parties.datasets import load
 from parties.datasets.dataset import DataError, LabelledImages, RawData, check_disjoint, partition
-from split_models.checkpoints import Identity, save_model, save_tensors
-from split_models.randomness import generator_for, layers_from, seed_for
+from split_models.checkpoints import save_model, save_tensors
+from split_models.randomness import generator_for, seed_for
 from split_models.tensor_spec import TensorSpec
-from split_models.training import accuracy, predict, train_classifier
-from split_models.zoo import build
+from split_models.training import accuracy, predict
 
 CLASSES, SAMPLES = "classes", "held-out pictures"
 COMPARED = 10  # private pictures of a class with which an inverted one is compared
@@ -134,20 +134,10 @@ class PictureStage(Stage):
         assert defense is None  # scenarios of pictures have none
         if (self.scratch / HOSTED).exists():
             return
-        model, train, generator = self.scenario.model, self._data["train"], generator_for(self.scenario.seed, "target")
-        with layers_from(generator):
-            network = build(model.name, self.spec, self._classes)
-        train_classifier(
-            network,
-            train.images,
-            train.labels,
-            epochs=model.epochs,
-            batch_size=model.batch_size,
-            learning_rate=model.learning_rate,
-            generator=generator,
-        )
+        scenario, train = self.scenario, self._data["train"]
+        target = train_target(scenario.model, scenario.seed, train, self.spec, self._classes)
         for name in (PLAIN, HOSTED):
-            save_model(self.scratch / name, network, Identity(model.name, self.spec, self._classes, digest=""))
+            save_model(self.scratch / name, target.network, target.identity)
 
     def answered(self, answers: Tensor) -> Tensor:
         """Behind those about test pictures are those that the attacker has seen."""
