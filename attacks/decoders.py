@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,7 +14,7 @@ from attacks.attack import Progress
 from attacks.knowledge import Knowledge
 from split_models.input_decoder import InputDecoder
 from split_models.randomness import layers_from
-from split_models.training import minimise
+from split_models.training import minimise_to_best
 
 STARTS = 3
 """How often a decoder is begun anew before it is taken for granted that nothing can be learnt."""
@@ -121,26 +120,14 @@ def _fit(
 ) -> float:
     """Train a decoder and keep its best epoch on validation pairs; returns its error there."""
     decoder.calibrate(pairs.once(), pairs.images)
-    best = (float("inf"), copy.deepcopy(decoder.state_dict()))
-
-    def keep_best(epoch: int) -> None:
-        nonlocal best
-        with torch.no_grad():
-            error = float(mse_loss(decoder(validation[0]), validation[1]))
-        if error < best[0]:
-            best = (error, copy.deepcopy(decoder.state_dict()))
-        report((epoch + 1) / training.epochs)
-
-    minimise(
-        decoder.parameters(),
+    return minimise_to_best(
+        decoder,
         lambda rows: mse_loss(decoder(pairs.drawn(rows)), pairs.images[rows]),
         len(pairs.images),
+        lambda: mse_loss(decoder(validation[0]), validation[1]),
         epochs=training.epochs,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
         generator=generator,
-        after_epoch=keep_best,
+        report=report,
     )
-    decoder.load_state_dict(best[1])
-    decoder.eval().requires_grad_(False)
-    return best[0]

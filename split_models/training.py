@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -51,6 +52,47 @@ def minimise(
             optimizer.step()
             schedule.step()
         after_epoch(epoch)
+
+
+def minimise_to_best(
+    network: nn.Module,
+    loss_of: Callable[[Tensor], Tensor],
+    count: int,
+    judged: Callable[[], Tensor],
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
+    report: Callable[[float], None] = lambda fraction: None,
+) -> float:
+    """`minimise` a network and keep the epoch after which `judged`, a loss on validation samples, was least.
+
+    The network is left frozen, in `eval()`; returns that least loss. `report` gets the fraction done after each epoch.
+    """
+    best = (float("inf"), copy.deepcopy(network.state_dict()))
+
+    def keep_best(epoch: int) -> None:
+        nonlocal best
+        with torch.no_grad():
+            loss = float(judged())
+        if loss < best[0]:
+            best = (loss, copy.deepcopy(network.state_dict()))
+        report((epoch + 1) / epochs)
+
+    minimise(
+        network.parameters(),
+        loss_of,
+        count,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        generator=generator,
+        after_epoch=keep_best,
+    )
+    network.load_state_dict(best[1])
+    network.eval().requires_grad_(False)
+    return best[0]
 
 
 def train_classifier(

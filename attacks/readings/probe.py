@@ -7,7 +7,6 @@ which a task has no use for are there to be read.
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from typing import ClassVar, Literal
 
@@ -21,7 +20,7 @@ from attacks.knowledge import Capability, Knowledge
 from attacks.reading import Reading, ReadingSettings
 from attacks.sightings import average
 from split_models.randomness import layers_from
-from split_models.training import minimise
+from split_models.training import minimise_to_best
 
 
 class ProbeSettings(ReadingSettings):
@@ -82,29 +81,17 @@ class Probe(Reading):
     ) -> float:
         """Train a classifier and keep its best epoch; returns its cross-entropy on validation images."""
         seen, known = pairs
-        best = (float("inf"), copy.deepcopy(network.state_dict()))
-
-        def keep_best(epoch: int) -> None:
-            nonlocal best
-            with torch.no_grad():
-                loss = float(cross_entropy(network(held_out[0]), held_out[1]))
-            if loss < best[0]:
-                best = (loss, copy.deepcopy(network.state_dict()))
-            self.progress(done + (epoch + 1) / self.settings.epochs / len(self.settings.kinds))
-
-        minimise(
-            network.parameters(),
+        return minimise_to_best(
+            network,
             lambda rows: cross_entropy(network(seen[rows]), known[rows]),
             len(known),
+            lambda: cross_entropy(network(held_out[0]), held_out[1]),
             epochs=self.settings.epochs,
             batch_size=self.settings.batch_size,
             learning_rate=self.settings.learning_rate,
             generator=generator,
-            after_epoch=keep_best,
+            report=lambda fraction: self.progress(done + fraction / len(self.settings.kinds)),
         )
-        network.load_state_dict(best[1])
-        network.eval().requires_grad_(False)
-        return best[0]
 
     def _read(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
