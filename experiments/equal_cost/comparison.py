@@ -13,6 +13,7 @@ from experiments.equal_cost.tuning import Plan
 from experiments.provenance import provenance
 from experiments.record import Record
 from experiments.report.wording import interval, value
+from experiments.statistics import Summary
 from split_models.checkpoints import write_atomically
 
 FILE, TABLE = "equal-cost.json", "equal-cost.md"
@@ -59,8 +60,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     ]
     for verdict in content["verdicts"]:
         for row in verdict["standings"]:
-            shown = row["shown"]
-            cells = (f"{100 * verdict['drop']:g}", row["defense"], *shown.values(), row["strongest"])
+            cells = (f"{100 * verdict['drop']:g}", row["defense"], *shown(row).values(), row["strongest"])
             lines.append(f"| {' | '.join(cells)} |")
     said = [*(text for verdict in content["verdicts"] for text in verdict["sentences"]), *content["findings"]]
     return "\n".join([*lines, "", *(f"- {text}" for text in said)]) + "\n"
@@ -75,11 +75,16 @@ def _row(one: Standing) -> dict[str, Any]:
         "identification": one.identification.model_dump(exclude={"percentiles"}),
         "strongest": one.strongest,
         "ssim_by_seed": {str(seed): float(column.mean()) for seed, column in one.columns.items()},
-        "shown": {
-            "cost": f"{100 * one.cost.mean:.1f}",
-            "ssim": f"{value('ssim', one.ssim.mean)} {interval('ssim', one.ssim)}",
-            "identification": f"{value('identification', one.identification.mean)} %",
-        },
+    }
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of one defense at one drop, in words."""
+    ssim = Summary(percentiles={}, **row["ssim"])
+    return {
+        "cost": f"{100 * row['cost']['mean']:.1f}",
+        "ssim": f"{value('ssim', ssim.mean)} {interval('ssim', ssim)}",
+        "identification": f"{value('identification', row['identification']['mean'])} %",
     }
 
 

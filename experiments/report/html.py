@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from experiments.equal_cost.comparison import read_comparison
+from experiments.equal_cost.comparison import read_comparison, shown
 from experiments.record import MANIFEST, Record, read_records
 from experiments.report import comparisons, figure, gallery, plots, reproduce, tables, wording
 from experiments.report.pooling import alike, pooled
@@ -122,6 +122,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     filters: dict[str, Any] = {
+        "shown": shown,
         "percent": wording.percent,
         "count": wording.count,
         "size": wording.size,
