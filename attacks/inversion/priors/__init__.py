@@ -12,10 +12,11 @@ from pydantic import AfterValidator
 from attacks.inversion.priors.deep_image import DeepImagePrior
 from attacks.inversion.priors.learned import LearnedPrior
 from attacks.inversion.priors.prior import Prior
+from attacks.inversion.priors.pyramid import Pyramid
 from attacks.inversion.priors.smoothness import Ridge, SquaredVariation, TotalVariation
 
 PRIORS: dict[str, type[Prior]] = {
-    cls.name: cls for cls in (TotalVariation, SquaredVariation, Ridge, DeepImagePrior, LearnedPrior)
+    cls.name: cls for cls in (TotalVariation, SquaredVariation, Ridge, Pyramid, DeepImagePrior, LearnedPrior)
 }
 
 
