@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, mode
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,9 @@ from torch import nn
 
 from defenses import make_defense
 from experiments.record import Record, RecordError, read_record
+from experiments.report.pooling import alike, measured, within
 from experiments.scenario import Named
+from experiments.statistics import Summary, cross_fitted, over_seeds
 from parties.wire.layout import HEADER_BYTES
 from split_models.cut_points import CutPoint, cut_points, median_ms
 from split_models.randomness import generator_for
@@ -46,7 +48,7 @@ class Wishes:
 
     latency_ms: float | None = None  # at most, for one inference of one input
     accuracy: float | None = None  # at least, as a fraction
-    leakage: float | None = None  # at most, in the measure that the evidence is read in
+    leakage: float | None = None  # at most, by its mean, in the measure that the evidence is read in
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ class Evidence:
     cut: str
     defense: Named
     accuracy: float  # mean over records
-    leakage: float | None  # of the strongest attacker, mean over victims and seeds; None if every attack was refused
-    attacker: str
+    leakage: Summary | None  # of the strongest attacker, over seeds and victims; None if every attack was refused
+    attacker: str  # chosen as the strongest most often
+    seeds: int  # behind the leakage; with 1 its interval says nothing about another training
     keys: tuple[str, ...]  # of the records
 
 
@@ -71,6 +74,7 @@ class Option:
     server_ms: float
     bytes_up: int
     misses: tuple[str, ...]  # which wishes it does not satisfy
+    remark: str  # where leakage satisfies the wish by its mean alone; else empty
     on_front: bool = False  # no other option is at least as good in latency, accuracy and leakage, and better in one
 
     @property
@@ -91,7 +95,9 @@ def read_evidence(folder: Path, model: str) -> list[Record]:
         RecordError: there are none, one cannot be read, or they are not comparable.
     """
     paths = sorted(folder.rglob("records/*.json")) or sorted(folder.glob("*.json"))
-    found = [record for record in map(read_record, paths) if record.scenario["model"]["name"] == model]
+    # A trial that lies in two folders is one measurement, not two seeds.
+    distinct = {record.key: record for record in map(read_record, paths)}.values()
+    found = [record for record in distinct if record.scenario["model"]["name"] == model]
     if not found:
         raise RecordError(f"no record of {model} below {folder}; run a scenario of it with the cuts you consider")
     settings = {json.dumps([record.scenario["data"], record.scenario["model"]], sort_keys=True) for record in found}
@@ -104,7 +110,11 @@ def read_evidence(folder: Path, model: str) -> list[Record]:
 
 
 def evidence(records: Sequence[Record], measure: Measure) -> list[Evidence]:
-    """One entry for each cut under each defense: leakage is the worst case over all attacks of all its records."""
+    """One entry for each cut under each defense: leakage is the worst case over all attacks of all its records.
+
+    Records that differ in their seed alone are one measurement, with its interval over seeds, then victims; its
+    strongest attack is cross-fitted, as studies have it. Of several measurements that of the largest mean counts.
+    """
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.cut, record.defense].append(record)
@@ -149,7 +159,8 @@ def options(
         bytes_up = point.activation.bytes_per_sample
         wire_ms = link.exchange_ms(bytes_up, TensorSpec((classes,)).bytes_per_sample)
         misses = _misses(entry, owner_ms + wire_ms + point.server_ms, wishes)
-        made.append(Option(entry, owner_ms, wire_ms, point.server_ms, bytes_up, misses))
+        remark = _remark(entry, wishes)
+        made.append(Option(entry, owner_ms, wire_ms, point.server_ms, bytes_up, misses, remark))
     return sorted(_with_front(made), key=lambda option: option.latency_ms)
 
 
@@ -158,19 +169,23 @@ def _defense(record: Record) -> Named:
     return next((entry for entry in named if entry.label == record.defense), Named(name=record.defense))
 
 
-def _worst(records: Sequence[Record], measure: Measure) -> tuple[float | None, str]:
-    """The strongest attacker's leakage and name; the same attacker of several seeds counts with its mean."""
-    attackers: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for record in records:
-        granted = json.dumps(record.threat_model, sort_keys=True)
-        for outcome in record.attacks:
-            if outcome.leakage:
-                settings = json.dumps(outcome.settings, sort_keys=True)
-                attackers[outcome.label, settings + granted].append(getattr(outcome.leakage, measure).mean)
-    if not attackers:
-        return None, ""
-    (label, _), values = max(attackers.items(), key=lambda item: fmean(item[1]))
-    return fmean(values), label
+def _worst(records: Sequence[Record], measure: Measure) -> tuple[Summary | None, str, int]:
+    """The strongest attacker's leakage and name, and over how many seeds."""
+    found = []
+    for group in _measurements(records):
+        fitted = cross_fitted(measured(group, measure))
+        found.append((within(measure, over_seeds(fitted.columns)), mode(fitted.chosen), len(group)))
+    return max(found, key=lambda entry: entry[0].mean, default=(None, "", 0))
+
+
+def _measurements(records: Sequence[Record]) -> list[list[Record]]:
+    """Records in groups that differ in their seed alone, and in which the same attacks ran: at least one."""
+    groups: dict[tuple[int, tuple[str, ...]], list[Record]] = defaultdict(list)
+    for number, group in enumerate(alike(records)):
+        for record in group:
+            ran = tuple(outcome.label for outcome in record.attacks if outcome.leakage)
+            groups[number, ran].append(record)
+    return [group for (_, ran), group in groups.items() if ran]
 
 
 def _defense_ms(entry: Named, input_spec: TensorSpec, point: CutPoint, repeats: int) -> float:
@@ -193,9 +208,15 @@ def _misses(entry: Evidence, latency_ms: float, wishes: Wishes) -> tuple[str, ..
         "latency": wishes.latency_ms is not None and latency_ms > wishes.latency_ms,
         "accuracy": wishes.accuracy is not None and entry.accuracy < wishes.accuracy,
         # What nobody has attacked is not safe, it is unknown.
-        "leakage": wishes.leakage is not None and (entry.leakage is None or entry.leakage > wishes.leakage),
+        "leakage": wishes.leakage is not None and (entry.leakage is None or entry.leakage.mean > wishes.leakage),
     }
     return tuple(name for name, is_missed in missed.items() if is_missed)
+
+
+def _remark(entry: Evidence, wishes: Wishes) -> str:
+    if entry.leakage is None or wishes.leakage is None or not entry.leakage.mean <= wishes.leakage < entry.leakage.high:
+        return ""
+    return f"its leakage may be as high as {entry.leakage.high:.2f}, above the ceiling of {wishes.leakage:g}"
 
 
 def _with_front(made: list[Option]) -> list[Option]:
@@ -203,7 +224,7 @@ def _with_front(made: list[Option]) -> list[Option]:
 
     def costs(option: Option) -> tuple[float, float, float]:
         leakage = option.evidence.leakage
-        return option.latency_ms, -option.evidence.accuracy, float("inf") if leakage is None else leakage
+        return option.latency_ms, -option.evidence.accuracy, float("inf") if leakage is None else leakage.mean
 
     def dominates(one: Option, other: Option) -> bool:
         pairs: list[tuple[Any, Any]] = list(zip(costs(one), costs(other), strict=True))

@@ -17,7 +17,7 @@ from rich.table import Table
 from experiments.commands.cuts import ModelName, Repeats, Threads, made
 from experiments.planner import Link, Option, Wishes, evidence, options, read_evidence
 from experiments.record import Record
-from experiments.report.plan_page import conclusion, peeks, write_plan
+from experiments.report.plan_page import conclusion, leaked, one_seed_note, peeks, write_plan
 from experiments.roles import torch_threads
 from split_models.tensor_spec import TensorSpec
 
@@ -48,8 +48,9 @@ def plan(
     """Which cuts and defenses satisfy a latency target, an accuracy floor and a leakage ceiling?
 
     Latency of one inference is predicted from times measured here, the bytes of the activation, bandwidth and round
-    trip. Accuracy and leakage come from records; leakage is that of the strongest attacker. Ends with exit status 1
-    if nothing satisfies all wishes.
+    trip. Accuracy and leakage come from records; leakage is that of the strongest attacker, with a 95 % interval over
+    seeds and victims. Its mean has to be below the ceiling; an interval that ends above is remarked. Ends with exit
+    status 1 if nothing satisfies all wishes.
     """
     found = read_evidence(records, model)
     name, link, wishes = found[0].dataset["name"], Link(bandwidth, round_trip), Wishes(latency, accuracy, leakage)
@@ -62,6 +63,8 @@ def plan(
     else:
         console.print(_table(answers, measure))
         console.print(conclusion(answers), soft_wrap=True, highlight=False, markup=False)
+        if note := one_seed_note(answers):
+            console.print(note, soft_wrap=True, highlight=False, markup=False)
         console.print(f"plot: {page}", soft_wrap=True, highlight=False, markup=False)
     if all(answer.misses for answer in answers):
         raise typer.Exit(1)
@@ -96,7 +99,7 @@ def _answers(
 
 
 def _fields(option: Option) -> dict[str, Any]:
-    entry = option.evidence
+    entry, leakage = option.evidence, option.evidence.leakage
     return {
         "cut": entry.cut,
         "defense": entry.defense.label,
@@ -106,16 +109,20 @@ def _fields(option: Option) -> dict[str, Any]:
         "server_ms": option.server_ms,
         "bytes_up": option.bytes_up,
         "accuracy": entry.accuracy,
-        "leakage": entry.leakage,
+        "leakage": leakage and leakage.mean,
+        "leakage_low": leakage and leakage.low,
+        "leakage_high": leakage and leakage.high,
         "attacker": entry.attacker,
+        "seeds": entry.seeds,
         "misses": option.misses,
+        "remark": option.remark,
         "on_front": option.on_front,
         "records": entry.keys,
     }
 
 
 def _table(answers: list[Option], measure: Measured) -> Table:
-    title = "● satisfies every wish, ○ does not; ► nothing else is better in every respect"
+    title = "● satisfies every wish, ◐ if its leakage is no higher than its mean, ○ does not; ► on the Pareto front"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("", "cut · defense"):
         table.add_column(heading)
@@ -126,13 +133,13 @@ def _table(answers: list[Option], measure: Measured) -> Table:
     for option in answers:
         entry = option.evidence
         table.add_row(
-            ("○" if option.misses else "●") + ("►" if option.on_front else ""),
+            ("○" if option.misses else "◐" if option.remark else "●") + ("►" if option.on_front else ""),
             escape(option.label),
             f"{option.latency_ms:.1f}",
             f"{entry.accuracy:.1%}",
-            "unknown" if entry.leakage is None else f"{entry.leakage:.2f}",
+            "unknown" if entry.leakage is None else leaked(entry.leakage),
             entry.attacker,
-            ", ".join(option.misses),
+            ", ".join(option.misses) or option.remark,
             " ".join(entry.keys),
             style="" if not option.misses else "dim",
         )

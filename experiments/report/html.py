@@ -125,6 +125,7 @@ def environment() -> Environment:
         "shown": shown,
         "percent": wording.percent,
         "count": wording.count,
+        "plural": wording.plural,
         "size": wording.size,
         "seconds": wording.seconds,
         "readable": tables.readable,

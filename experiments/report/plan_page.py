@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.planner import Link, Option, Wishes
@@ -12,6 +12,7 @@ from experiments.record import Record
 from experiments.report import gallery, html
 from experiments.report.plots import PEEKED
 from experiments.report.tables import readable
+from experiments.statistics import Summary
 from split_models.checkpoints import write_atomically
 
 WIDTH, HEIGHT = 640, 380
@@ -22,12 +23,17 @@ MEASURES = {"ssim": "SSIM", "psnr_db": "PSNR in dB", "identification": "fraction
 
 @dataclass(frozen=True)
 class Dot:
-    """One option in the plot: a disc if it satisfies every wish, a cross if not; a ring if it is on the front."""
+    """One option in the plot: a disc if it satisfies every wish, a cross if not; a ring if it is on the front.
+
+    An open disc has a remark. The whisker reaches from `low` to `high`, in pixels.
+    """
 
     text: str  # its number in the table, with those of options too close for a text of their own; empty for these
     spoken: str
     x: float
     y: float
+    low: float
+    high: float
     option: Option
 
 
@@ -52,7 +58,10 @@ def conclusion(options: Sequence[Option]) -> str:
     known = [option for option in options if option.evidence.leakage is not None]
     if good:
         best = min(good, key=_leakage)
-        return f"{len(good)} of {len(options)} options satisfy every wish; least leaks from {_told(best)}."
+        doubtful = sum(bool(option.remark) for option in good)
+        alone = f", {doubtful} of them by the mean of the leakage alone" if doubtful else ""
+        but = f", but {best.remark}: more seeds or victims may tell" if best.remark else ""
+        return f"{len(good)} of {len(options)} options satisfy every wish{alone}; least leaks from {_told(best)}{but}."
     if not known:
         return "Nothing satisfies every wish: of no option is it known what leaks."
     nearest = min(known, key=lambda option: (len(option.misses), _leakage(option)))
@@ -62,13 +71,25 @@ def conclusion(options: Sequence[Option]) -> str:
     )
 
 
+def leaked(summary: Summary) -> str:
+    """A leakage with its 95 % interval."""
+    return f"{summary.mean:.2f} [{summary.low:.2f}, {summary.high:.2f}]"
+
+
+def one_seed_note(options: Sequence[Option]) -> str:
+    """What is to be said where an interval is over the victims of a single training; else empty."""
+    if any(option.evidence.seeds == 1 for option in options):
+        return "With one seed an interval is over its victims and says nothing about another training."
+    return ""
+
+
 def _told(option: Option) -> str:
     defense = option.evidence.defense
     return f"{option.evidence.cut} {'without a defense' if defense.name == 'none' else f'under {defense.label}'}"
 
 
 def _leakage(option: Option) -> float:
-    return math.inf if option.evidence.leakage is None else option.evidence.leakage
+    return math.inf if option.evidence.leakage is None else option.evidence.leakage.mean
 
 
 def peeks(folder: Path, records: Sequence[Record], options: Sequence[Option]) -> dict[str, list[gallery.Strip]]:
@@ -103,11 +124,17 @@ def write_plan(
     pictures: Mapping[str, Sequence[gallery.Strip]] | None = None,
 ) -> Path:
     """Write the page atomically and return its path; `pictures` are those of `peeks`."""
-    known = [option for option in options if option.evidence.leakage is not None]
-    leakages = [option.evidence.leakage or 0.0 for option in known]
-    x = _axis([option.latency_ms for option in known], wishes.latency_ms, LEFT, RIGHT)
-    y = _axis(leakages, wishes.leakage, BOTTOM, TOP)
-    places = [(x.place(option.latency_ms), y.place(leak)) for option, leak in zip(known, leakages, strict=True)]
+    known = [
+        (number, option, leak.mean, leak.low, leak.high)
+        for number, option in enumerate(options, 1)
+        if (leak := option.evidence.leakage)
+    ]
+    x = _axis([option.latency_ms for _, option, *_ in known], wishes.latency_ms, LEFT, RIGHT)
+    y = _axis([end for *_, low, high in known for end in (low, high)], wishes.leakage, BOTTOM, TOP)
+    dots = [
+        Dot("", str(number), x.place(option.latency_ms), y.place(mean), y.place(low), y.place(high), option)
+        for number, option, mean, low, high in known
+    ]
     page = (
         html.environment()
         .get_template("plan.html")
@@ -121,7 +148,9 @@ def write_plan(
             link=link,
             wishes=wishes,
             measure=MEASURES[measure],
-            dots=_dots(known, places, [options.index(option) + 1 for option in known]),
+            dots=_numbered(dots),
+            leaked=leaked,
+            one_seed_note=one_seed_note(options),
             peeks=pictures or {},
             x=x,
             y=y,
@@ -133,16 +162,13 @@ def write_plan(
     return path
 
 
-def _dots(options: Sequence[Option], places: list[tuple[float, float]], numbers: list[int]) -> list[Dot]:
-    """One dot an option; the first of several that lie together carries all their numbers."""
-    sharing: dict[int, list[int]] = {}
-    for index, (x, y) in enumerate(places):
-        near = (i for i in sharing if max(abs(x - places[i][0]), abs(y - places[i][1])) < CLOSE)
-        sharing.setdefault(next(near, index), []).append(numbers[index])
-    return [
-        Dot(", ".join(map(str, sharing.get(index, []))), str(number), x, y, option)
-        for index, (option, (x, y), number) in enumerate(zip(options, places, numbers, strict=True))
-    ]
+def _numbered(dots: Sequence[Dot]) -> list[Dot]:
+    """The dots with texts: the first of several that lie together carries all their numbers."""
+    sharing: dict[int, list[str]] = {}
+    for index, dot in enumerate(dots):
+        near = (i for i in sharing if max(abs(dot.x - dots[i].x), abs(dot.y - dots[i].y)) < CLOSE)
+        sharing.setdefault(next(near, index), []).append(dot.spoken)
+    return [replace(dot, text=", ".join(sharing.get(index, []))) for index, dot in enumerate(dots)]
 
 
 def _axis(values: list[float], wish: float | None, start: float, end: float) -> Axis:

@@ -260,6 +260,9 @@ def test_a_plan_names_what_satisfies_and_its_evidence(unsmash: Unsmash, tmp_path
         "relu1": ["leakage"],
         "relu2": ["leakage"],
     }
+    option = next(option for option in json.loads(text) if option["cut"] == "relu1")
+    assert (option["leakage_low"], option["leakage"], option["leakage_high"]) == pytest.approx((0.9, 0.9, 0.9))
+    assert (option["seeds"], option["remark"]) == (1, "")
 
 
 def test_a_users_own_network_runs_over_grpc_and_by_hand(
