@@ -122,12 +122,12 @@ def _fields(option: Option) -> dict[str, Any]:
 
 
 def _table(answers: list[Option], measure: Measured) -> Table:
-    title = "● satisfies every wish, ◐ if its leakage is no higher than its mean, ○ does not; ► on the Pareto front"
+    title = "● satisfies every wish, ◐ by the mean of its leakage alone, ○ does not; ► on the Pareto front"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("", "cut · defense"):
         table.add_column(heading)
     for heading in ("latency\nms", "accuracy", f"worst\n{measure.value}"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for heading in ("by", "misses", "records"):
         table.add_column(heading, overflow="fold")
     for option in answers:
