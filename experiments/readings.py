@@ -6,12 +6,13 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from attacks import make_reading
 from attacks.knowledge import LABEL
 from attacks.readings import READINGS
-from experiments.record import ReadingOutcome
+from experiments.record import Read, ReadingOutcome
 from experiments.scenario import Scenario, ScenarioError, Trial
 from experiments.statistics import Summary, summarise
 from experiments.statistics.intervals import CONFIDENCE, RESAMPLES
@@ -34,8 +35,13 @@ def check_secrets(scenario: Scenario, attributes: Collection[str]) -> None:
             )
 
 
-def judged(trial: Trial, attacked: Attacked, victims: LabelledImages, auxiliary: LabelledImages) -> ReadingOutcome:
-    """Compare what was read with the victims' secrets, and with the attacker's best guess without an activation."""
+def judged(
+    trial: Trial, attacked: Attacked, victims: LabelledImages, owners: Sequence[str], auxiliary: LabelledImages
+) -> ReadingOutcome:
+    """Compare what was read with the victims' secrets, and with the attacker's best guess without an activation.
+
+    `owners` says whose each victim is.
+    """
     entry, answer, scores = attacked.entry, attacked.answer, attacked.found
     cls, settings = READINGS[entry.name], make_reading(entry.name, entry.settings).settings
     outcome = ReadingOutcome(
@@ -52,17 +58,30 @@ def judged(trial: Trial, attacked: Attacked, victims: LabelledImages, auxiliary:
     if scores is None:
         return outcome
     truth, guess = secret_of(victims, settings.secret), int(secret_of(auxiliary, settings.secret).mode().values)
-    right, notes = (scores.argmax(1) == truth).numpy(), dict(answer["notes"])
+    whole, notes = _worth(scores, truth, guess), dict(answer["notes"])
+    theirs = {owner: torch.tensor([one == owner for one in owners]) for owner in sorted(set(owners))}
     return outcome.model_copy(
         update={
             "values": scores.shape[1],
-            "majority": float((truth == guess).double().mean()),
-            "accuracy": summarise(right.astype(np.float64)),
-            "auc": area_under_curve(scores.numpy(), truth.numpy()),
-            "right": right.tolist(),
+            "majority": whole.majority,
+            "accuracy": whole.accuracy,
+            "auc": whole.auc,
+            "right": (scores.argmax(1) == truth).tolist(),
+            "owners": {owner: _worth(scores[rows], truth[rows], guess) for owner, rows in theirs.items()}
+            if len(theirs) > 1
+            else {},
             "queries": notes.pop("queries", 0),
             "notes": notes,
         }
+    )
+
+
+def _worth(scores: Tensor, truth: Tensor, guess: int) -> Read:
+    return Read(
+        victims=len(truth),
+        majority=float((truth == guess).double().mean()),
+        accuracy=summarise((scores.argmax(1) == truth).double().numpy()),
+        auc=area_under_curve(scores.numpy(), truth.numpy()),
     )
 
 

@@ -51,6 +51,15 @@ class AttackOutcome(Part):
     notes: dict[str, Any] = {}  # what the attack chose and noticed by itself
 
 
+class Read(Part):
+    """What a reading is worth on some of the victims."""
+
+    victims: int
+    majority: float  # how often the value that is most frequent among auxiliary images is right: the floor
+    accuracy: Summary  # how often the likeliest value is right
+    auc: Summary | None  # as below
+
+
 class ReadingOutcome(Part):
     """One reading of a secret: done, or refused with the reason."""
 
@@ -68,6 +77,7 @@ class ReadingOutcome(Part):
     accuracy: Summary | None = None  # how often the likeliest value is right
     auc: Summary | None = None  # area under the ROC curve, a value against the others, averaged; 0.5 is guessing
     right: list[bool] = []  # victim by victim
+    owners: dict[str, Read] = {}  # the same on the victims of each owner, where there are several
     queries: int = 0
     notes: dict[str, Any] = {}
 

@@ -56,7 +56,8 @@ class Referee:
         victims = self._parts["victims"][order]
         floors = self._floors(victims)
         outcomes = [self._outcome(attacked, victims) for attacked in played.attacks]
-        readings = [judged(trial, attacked, victims, self._parts["auxiliary"]) for attacked in played.readings]
+        owners, known = [owner for owner, _, _ in played.rows], self._parts["auxiliary"]
+        readings = [judged(trial, attacked, victims, owners, known) for attacked in played.readings]
         utility = self._utility(played)
         defense = make_defense(trial.defense.name, trial.defense.settings)
         with torch.no_grad():

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.record import MANIFEST, Leakage, Record
+from experiments.record import MANIFEST, Leakage, ReadingOutcome, Record
 from experiments.report.comparisons import comparisons, worths
 from experiments.report.pooling import alike, measured, pooled, within
 from experiments.report.reproduce import of_scenario, of_study, scenario_of
@@ -70,6 +70,7 @@ def _row(whole: Record, group: Sequence[Record]) -> dict[str, Any]:
         if fitted
         else None,
         "attacks": {one.label: _leakage(one.leakage) if one.leakage else one.reason for one in whole.attacks},
+        "readings": {one.label: _reading(one) if one.accuracy else one.reason for one in whole.readings},
         "floors": {name: _leakage(floor) for name, floor in whole.floors.items()},
         "warnings": whole.warnings,
     }
@@ -77,6 +78,17 @@ def _row(whole: Record, group: Sequence[Record]) -> dict[str, Any]:
 
 def _leakage(leakage: Leakage) -> Mapping[str, Any]:
     return {measure: _summary(getattr(leakage, measure)) for measure in leakage.per_victim}
+
+
+def _reading(one: ReadingOutcome) -> Mapping[str, Any]:
+    """How often it is right, and the area under its curve, beside the floor; with several seeds over seeds."""
+    return {
+        "secret": one.secret,
+        "values": one.values,
+        "floor": round(one.majority, DIGITS),
+        "right": one.accuracy and _summary(one.accuracy),
+        "auc": one.auc and _summary(one.auc),
+    }
 
 
 def _summary(summary: Summary) -> dict[str, float]:

@@ -22,11 +22,18 @@ def figures(record: Record) -> dict[str, float]:
     leaks = {attack.label: attack.leakage for attack in record.attacks if attack.leakage}
     leaks |= {f"floor_{name}": leakage for name, leakage in record.floors.items()}
     for label, leakage in leaks.items():
-        name = "".join(c if c.isalnum() or c in "._- " else "-" for c in label)
         for measure in ("ssim", "psnr_db", "identification", "dtw"):
             if summary := getattr(leakage, measure):
-                found[f"{measure}/{name}"] = summary.mean
+                found[f"{measure}/{_plain(label)}"] = summary.mean
+    for one in record.readings:
+        for measure, summary in (("right", one.accuracy), ("auc", one.auc)):
+            if summary:
+                found[f"{measure}/{_plain(one.label)}"] = summary.mean
     return found
+
+
+def _plain(label: str) -> str:
+    return "".join(c if c.isalnum() or c in "._- " else "-" for c in label)
 
 
 def settings(record: Record) -> dict[str, Any]:

@@ -113,6 +113,7 @@ def _reading(outcomes: Sequence[ReadingOutcome]) -> ReadingOutcome:
             "auc": auc and within("identification", auc),
             "majority": _mean([outcome.majority for outcome in outcomes]),
             "queries": max(outcome.queries for outcome in outcomes),
+            "owners": {},
         }
     )
 

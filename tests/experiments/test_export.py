@@ -7,15 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from experiments.cli import app
 from experiments.export.extras import ExportError, wanted
 from experiments.export.figures import write_figures
-from experiments.export.table import rows, write_csv, write_parquet
-from experiments.export.trackers import to_mlflow, to_tensorboard
-from experiments.record import Record
+from experiments.export.table import reading_rows, rows, write_csv, write_parquet
+from experiments.export.trackers import figures, to_mlflow, to_tensorboard
+from experiments.record import Read, ReadingOutcome, Record
+from experiments.statistics import Summary, summarise
 from tests.experiments.synthetic import record, scenario, write_run
 
 
@@ -31,7 +33,7 @@ def records() -> list[Record]:
 
 
 def test_the_table_has_a_row_for_each_victim_and_attack(records: list[Record], tmp_path: Path) -> None:
-    write_csv(records, tmp_path / "table.csv")
+    write_csv(list(rows(records)), tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert len(table) == 6 * (1 + 2) * 20, "an attack that ran and two floors; the refused one has no figures"
@@ -67,8 +69,74 @@ def test_a_summary_holds_what_the_report_says_in_little_space(tmp_path: Path) ->
 
 def test_parquet_holds_the_same_table(records: list[Record], tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    write_parquet(records, tmp_path / "table.parquet")
+    write_parquet(list(rows(records)), tmp_path / "table.parquet")
     assert parquet.read_table(tmp_path / "table.parquet").to_pylist() == list(rows(records))
+
+
+@pytest.fixture
+def read() -> list[Record]:
+    """Three seeds in which two owners' secrets were read, one right in 3 of 4 and the other in 1 of 4."""
+    asked: dict[str, Any] = {
+        "label": "head_probe secret=digit",
+        "secret": "digit",
+        "name": "head_probe",
+        "settings": {},
+    }
+    asked |= {"requires": ["head"], "uses": []}
+    right = [True, False] * 2 + [True, True, True, False] * 4
+    owners = {
+        "owner-1": Read(victims=10, majority=0.2, accuracy=summarise(np.array([0.0, 1.0, 1.0, 1.0])), auc=None),
+        "owner-2": Read(victims=10, majority=0.4, accuracy=summarise(np.array([0.0, 0.0, 0.0, 1.0])), auc=None),
+    }
+    area = Summary(mean=0.8, low=0.7, high=0.9, percentiles={})
+    done = {"status": "done", "values": 10, "majority": 0.3, "right": right, "owners": owners, "queries": 5}
+    done |= {"accuracy": summarise(np.array(right, dtype=float)), "auc": area}
+    refused = {"status": "refused", "reason": "head_probe needs head", "label": "refused"}
+    return [
+        record(
+            scenario(seed=seed),
+            "relu1",
+            "none",
+            {"shadow_model": [0.1] * 20},
+            key=str(seed),
+            readings=[ReadingOutcome(**asked, **done), ReadingOutcome(**{**asked, **refused})],
+        )
+        for seed in range(3)
+    ]
+
+
+def test_readings_have_a_table_beside_with_a_row_for_each_owner(read: list[Record], tmp_path: Path) -> None:
+    folder, out = write_run(tmp_path / "run", read), tmp_path / "out"
+    kinds = ["--csv", str(out / "t.csv"), "--summary", str(out / "s.json")]
+    done = CliRunner().invoke(app, ["export", str(folder), *kinds])
+    assert done.exit_code == 0, done.output
+    with (out / "t-readings.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["seed"], row["owner"]) for row in table] == [
+        (seed, owner) for seed in "012" for owner in ("", "owner-1", "owner-2")
+    ], "the refused one has no figures"
+    whole, first, second = table[:3]
+    assert (whole["cut"], whole["reading"], whole["secret"]) == ("relu1", "head_probe secret=digit", "digit")
+    assert [float(whole[key]) for key in ("right", "floor", "auc", "auc_low", "auc_high")] == [0.7, 0.3, 0.8, 0.7, 0.9]
+    assert float(whole["right_low"]) < 0.7 < float(whole["right_high"])
+    assert [(float(row["right"]), float(row["floor"]), row["auc"]) for row in (first, second)] == [
+        (0.75, 0.2, ""),
+        (0.25, 0.4, ""),
+    ]
+    (row,) = json.loads((out / "s.json").read_text())["rows"]
+    found = row["readings"]["head_probe secret=digit"]
+    assert (found["secret"], found["floor"], found["right"]["mean"]) == ("digit", 0.3, pytest.approx(0.7))
+    assert (found["auc"]["mean"], found["auc"]["low"]) == (0.8, 0.8), "over seeds, which agree"
+    assert row["readings"]["refused"] == "head_probe needs head"
+    assert figures(read[0])["auc/head_probe secret-digit"] == 0.8
+
+
+def test_parquet_holds_the_same_readings(read: list[Record], tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "t.parquet"
+    done = CliRunner().invoke(app, ["export", str(write_run(tmp_path / "run", read)), "--parquet", str(path)])
+    assert done.exit_code == 0, done.output
+    assert parquet.read_table(tmp_path / "t-readings.parquet").to_pylist() == list(reading_rows(read))
 
 
 def test_figures_are_the_same_each_time(records: list[Record], tmp_path: Path) -> None:
@@ -116,6 +184,6 @@ def test_the_command_writes_what_it_was_asked_for(records: list[Record], tmp_pat
     folder = write_run(tmp_path / "run", records)
     done = CliRunner().invoke(app, ["export", str(folder), "--csv", str(tmp_path / "out" / "table.csv")])
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "out" / "table.csv").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["table.csv"], "nothing was read"
     nothing = CliRunner().invoke(app, ["export", str(folder)])
     assert isinstance(nothing.exception, ExportError)

@@ -97,6 +97,12 @@ def test_a_run_reads_what_is_granted_judges_it_and_shows_it(tmp_path: Path) -> N
     assert digit.accuracy.low > digit.majority, "ten digits can be read off the first layer of a parity network"
     assert digit.auc.low > 0.6
     assert len(digit.right) == 40
+    halves = [digit.owners[f"owner-{number}"] for number in (1, 2)]
+    assert [half.victims for half in halves] == [20, 20]
+    assert np.mean([half.accuracy.mean for half in halves]) == pytest.approx(digit.accuracy.mean)
+    assert np.mean([half.majority for half in halves]) == pytest.approx(digit.majority)
+    his = [right for right, victim in zip(digit.right, records[0].victims, strict=True) if victim.owner == "owner-2"]
+    assert halves[1].accuracy.mean == pytest.approx(np.mean(his))
     assert label.accuracy is not None
     assert label.accuracy.mean == pytest.approx(records[0].utility.accuracy_over_wire), "it is the network's own answer"
     assert refused.status == "refused"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.export.table import write_csv
+from experiments.export.table import rows, write_csv
 from experiments.metrics.image_similarity import similarity
 from experiments.metrics.warping import dynamic_time_warping
 from experiments.record import Record
@@ -109,7 +109,7 @@ def test_tables_take_the_smallest_distance_for_the_worst(finished: tuple[Path, l
     again = record.model_copy(update={"scenario": {**record.scenario, "seed": 1}})
     both = pooled([record, again])[0].attacks[0].leakage
     assert both and both.dtw and both.dtw.low >= 0
-    write_csv([record], tmp_path / "table.csv")
+    write_csv(list(rows([record])), tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:
         assert all(float(line["dtw"]) >= 0 for line in csv.DictReader(file))
     page = write_report(folder, pictures=True).read_text()
