@@ -116,9 +116,13 @@ def area_under_curve(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.int6
     return Summary(mean=float(areas[0]), low=float(low), high=float(high), percentiles={})
 
 
-def reading_doubts(readings: Sequence[ReadingOutcome]) -> list[str]:
-    """Readings that say no more than a guess."""
+def reading_doubts(readings: Sequence[ReadingOutcome], among_inputs: Collection[str] = ()) -> list[str]:
+    """Readings that say no more than a guess, and secrets that are none, because the inputs hold them."""
+    held = dict.fromkeys(one.secret for one in readings if one.secret in among_inputs)
     return [
+        f"{secret} is among the inputs: reading it says what the cut lets through, not what can be inferred"
+        for secret in held
+    ] + [
         f"{one.label} reads {one.secret} no better than always answering the most frequent value "
         f"({one.accuracy.mean:.0%} against {one.majority:.0%})"
         for one in readings

@@ -66,7 +66,7 @@ class Referee:
         warnings = [
             *defense_doubts(trial.defense.label, self._target.defense_notes),
             *wire_doubts(undefended, played.on_wire, trial.defense.label),
-            *reading_doubts(readings),
+            *reading_doubts(readings, dataset.get("among_inputs", ())),
             *doubts(outcomes, floors, utility, random=defense.random, repeats=scenario.owners.repeats),
         ]
         return Record(

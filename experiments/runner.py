@@ -159,6 +159,7 @@ def one_trial(
         "duplicates_dropped": prepared.duplicates,
         "shareable": prepared.raw.shareable,
         **({"credit": prepared.raw.credit} if prepared.raw.credit else {}),
+        **({"among_inputs": list(prepared.raw.among_inputs)} if prepared.raw.among_inputs else {}),
     }
     record = referee.judge(played, facts, folder, started=start)
     write_record(folder, record)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from parties.datasets.adult import adult
+from parties.datasets.adult import adult, adult_inputs, adult_whole
 from parties.datasets.cifar import cifar10
 from parties.datasets.dataset import DataError, RawData
 from parties.datasets.digits import digits
@@ -30,6 +30,8 @@ DATASETS: dict[str, Callable[[Path | None], RawData]] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "ecg": ecg,
+    "adult": adult_inputs,
+    "adult_whole": adult_whole,
     "orl_faces": orl_faces,
     "umist_faces": umist_faces,
     "gt_faces": gt_faces,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from parties.datasets.table import Table, encode, levels_of, read_records
+from parties.datasets.dataset import RawData
+from parties.datasets.table import Table, as_series, encode, levels_of, read_records
 from split_models.tabular.columns import Column
 
 FIELDS = (
@@ -16,6 +18,8 @@ FIELDS = (
 NUMBERS = ("age", "education_num", "gain", "loss", "hours")
 LEVELS = ("workclass", "occupation", "race", "sex", "country", "marital")
 INCOME = ("<=50K", ">50K")
+ATTRIBUTES = ("sex", "race", "marital")
+"""What may be read off activations of a network that is asked for the income."""
 
 
 def adult(data_dir: Path | None) -> Table:
@@ -49,3 +53,23 @@ def adult(data_dir: Path | None) -> Table:
         sensitive,
         columns[sensitive].levels.index("married"),
     )
+
+
+def adult_inputs(data_dir: Path | None) -> RawData:
+    """The census income table as inputs without the attributes `sex`, `race` and `marital`, which stay to be read.
+
+    Rows that differ in these alone are the same input, and of the same inputs one is used. The two files are one pool.
+
+    Raises:
+        DataMissing: as `adult`.
+    """
+    return as_series(adult(data_dir), ATTRIBUTES)
+
+
+def adult_whole(data_dir: Path | None) -> RawData:
+    """The same with `sex`, `race` and `marital` among the inputs: what a reading of them says is how well a cut hides.
+
+    Raises:
+        DataMissing: as `adult`.
+    """
+    return replace(as_series(adult(data_dir), ATTRIBUTES, whole=True), name="adult_whole")

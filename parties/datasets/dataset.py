@@ -62,6 +62,7 @@ class RawData:
     groups: npt.NDArray[np.int64] | None = None  # who wrote or who is on each image, if known
     credit: str = ""  # what its license wants said wherever its content is shown
     attributes: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # besides the label, from 0
+    among_inputs: tuple[str, ...] = ()  # attributes that an input holds as they are
 
     @property
     def input_spec(self) -> TensorSpec:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from parties.datasets.dataset import DataError, DataMissing, data_directory
-from split_models.tabular.columns import Column
+from parties.datasets.dataset import DataError, DataMissing, RawData, data_directory
+from split_models.tabular.columns import Column, ColumnEncoding
 
 Records = list[dict[str, str]]
 
@@ -86,3 +87,26 @@ def levels_of(records: Records, field: str) -> tuple[str, ...]:
     if not records or field not in records[0]:
         raise DataError(f"expected complete rows with a column {field!r}, got none; fetch the file again")
     return tuple(sorted({record[field] for record in records}))
+
+
+def as_series(table: Table, attributes: Sequence[str], whole: bool = False) -> RawData:
+    """A table of classes for networks that are cut: rows as series (N, 1, numbers), float32 in [0, 1].
+
+    Levels are one-hot, numbers from the least to the greatest of the table. `attributes` are columns with levels; they
+    are taken out of the inputs, unless these are to be `whole`. Rows are of people, so they are not to be shown.
+    """
+    places = {column.name: place for place, column in enumerate(table.columns)}
+    held = [place for name, place in places.items() if whole or name not in attributes]
+    columns, rows = [table.columns[place] for place in held], table.rows[:, held]
+    numbers = [place for place, column in enumerate(columns) if not column.levels]
+    least, greatest = rows[:, numbers].amin(0), rows[:, numbers].amax(0)
+    rows[:, numbers] = (rows[:, numbers] - least) / (greatest - least).clamp_min(1e-6)
+    return RawData(
+        table.name,
+        ColumnEncoding(columns)(rows)[:, None].numpy(),
+        table.targets.numpy(),
+        table.classes,
+        shareable=False,
+        attributes={name: table.rows[:, places[name]].numpy().astype(np.int64) for name in attributes},
+        among_inputs=tuple(attributes) if whole else (),
+    )

@@ -19,6 +19,7 @@ from experiments.scenario import ScenarioError, read_scenario
 from experiments.statistics import summarise
 from parties.datasets import load
 from parties.datasets.dataset import partition
+from tests.experiments.hosting.made_up import write_census
 from tests.experiments.runs import TINY, scenario_file
 
 READING = """
@@ -117,6 +118,29 @@ def test_a_run_reads_what_is_granted_judges_it_and_shows_it(tmp_path: Path) -> N
     assert both.accuracy.mean == pytest.approx(digit.accuracy.mean)
     assert results_tables(records).renderables[-1].row_count == 3 * len(records)
     assert study_table(records).renderables[-1].row_count == 3 * len(records)
+
+
+@pytest.mark.parametrize("data", ["adult", "adult_whole"])
+def test_an_attribute_that_inputs_give_away_is_read_and_one_that_nothing_follows_is_not(
+    tmp_path: Path, data: str
+) -> None:
+    read = "[{name='query_probe', secret='sex'}, {name='query_probe', secret='race'}]"
+    less = ["data.train=100", "data.auxiliary=120", "data.validation=40", "data.victims=60", "data.test=40"]
+    small = ["transport=in-process", "cuts=['relu1']", "model.epochs=5", f"readings={read}", f"data.name={data}", *less]
+    alone = ["defenses=[{name='none'}]", "attacks=[{name='regularized_inversion', iterations=2}]"]
+    scenario = read_scenario("adult-attributes", [*small, *alone])
+    ((_, record, _),) = run(scenario, tmp_path / "out", write_census(tmp_path))
+    sex, race = record.readings
+    assert sex.accuracy and race.accuracy
+    assert sex.accuracy.low > 0.75 > sex.majority, "it follows the occupation, which is among the inputs"
+    held = [text for text in record.warnings if "is among the inputs" in text]
+    if data == "adult_whole":
+        assert race.accuracy.low > race.majority
+        assert [text.split()[0] for text in held] == ["sex", "race"]
+        assert record.dataset["among_inputs"] == ["sex", "race", "marital"]
+    else:
+        assert race.accuracy.mean < 0.7
+        assert not held
 
 
 def test_a_secret_that_the_data_do_not_hold_is_refused_before_anything_runs(tmp_path: Path) -> None:

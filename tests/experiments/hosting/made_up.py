@@ -1,4 +1,4 @@
-"""A survey that nobody answered, in the form of the steak survey's file."""
+"""A survey and a census that nobody answered, in the form of the real files."""
 
 from __future__ import annotations
 
@@ -46,4 +46,25 @@ def write_survey(folder: Path, people: int = 120) -> Path:
                 [person, f"Lottery {'AB'[rng.integers(2)]}", *habits, yes, "Yes", doneness, f"G{gender}", *about]
             )
         writer.writerow([people, "Lottery A", *[""] * (len(QUESTIONS) - 2)])  # left out: it has gaps
+    return folder
+
+
+def write_census(folder: Path, people: int = 400) -> Path:
+    """Write `adult/adult.data` and `adult.test` below `folder`, which it returns.
+
+    Sex follows the occupation and income the education; race and marital status follow nothing.
+    """
+    rng = np.random.default_rng(0)
+    lines = []
+    for _ in range(people):
+        sex, years = int(rng.integers(2)), int(rng.integers(1, 17))
+        job = ("Sales", "Craft-repair")[sex if rng.random() < 0.95 else 1 - sex]
+        married = ("Never-married", "Married-civ-spouse")[rng.integers(2)]
+        about = [f"{rng.integers(17, 91)}", "Private", "1", "school", f"{years}", married, job, "Husband"]
+        about += [("White", "Black")[rng.integers(2)], ("Female", "Male")[sex], f"{100 * rng.integers(9)}", "0"]
+        lines.append(", ".join([*about, f"{rng.integers(10, 61)}", "Peru", "<=50K" if years < 9 else ">50K"]))
+    path = folder / "adult"
+    path.mkdir(parents=True)
+    (path / "adult.data").write_text("\n".join(lines[: people // 2]) + "\n")
+    (path / "adult.test").write_text("|1x3\n" + ".\n".join(lines[people // 2 :]) + ".\n")
     return folder

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from parties.datasets import TABLES, load_table
-from parties.datasets.dataset import DATA_VARIABLE, DataError, DataMissing
+from parties.datasets import TABLES, load, load_table
+from parties.datasets.dataset import DATA_VARIABLE, DataError, DataMissing, partition
 from split_models.tabular.columns import check_rows
-from tests.experiments.hosting.made_up import write_survey
+from tests.experiments.hosting.made_up import write_census, write_survey
 
 needs_data = pytest.mark.skipif(not os.environ.get(DATA_VARIABLE), reason=f"set {DATA_VARIABLE} to read real tables")
 
@@ -48,6 +48,40 @@ def test_rows_with_gaps_are_left_out(tmp_path: Path) -> None:
     table = load_table("steak", write_survey(tmp_path, people=50))
     assert len(table.rows) == 50
     assert table.columns[table.sensitive].levels == ("No", "Yes")
+
+
+def test_attributes_of_a_table_are_out_of_the_inputs_unless_these_are_whole(tmp_path: Path) -> None:
+    folder = write_census(tmp_path)
+    table, without, whole = load_table("adult", folder), load("adult", folder), load("adult_whole", folder)
+    places = {column.name: place for place, column in enumerate(table.columns)}
+    for raw in (without, whole):
+        assert set(raw.attributes) == {"sex", "race", "marital"}
+        for name, values in raw.attributes.items():
+            assert values.tolist() == table.rows[:, places[name]].tolist()
+        assert raw.images.min() == 0 and raw.images.max() == 1
+        assert not raw.shareable
+    # Five numbers, one work class, two occupations and one country; three attributes of two levels each.
+    assert (without.images.shape, whole.images.shape) == ((400, 1, 9), (400, 1, 15))
+    assert (without.among_inputs, whole.among_inputs) == ((), ("sex", "race", "marital"))
+    age, sexes = table.rows[:, places["age"]], torch.from_numpy(whole.attributes["sex"])
+    assert torch.allclose(without.inputs(slice(None))[:, 0, 0], (age - age.min()) / (age.max() - age.min()))
+    inputs = whole.inputs(slice(None))[:, 0]
+    assert any(torch.equal(inputs[:, place].long(), sexes) for place in range(15)), "one-hot, as it is"
+    assert without.labels.tolist() == table.targets.tolist()
+
+
+@pytest.mark.needs_data
+@needs_data
+def test_the_real_census_without_its_attributes() -> None:
+    try:
+        raw = load("adult")
+    except DataMissing as missing:
+        pytest.skip(str(missing))
+    assert raw.images.shape == (45_222, 1, 5 + 7 + 14 + 41)
+    sizes = {"train": 4000, "auxiliary": 1500, "validation": 500, "victims": 400, "test": 1000}
+    parts, dropped = partition(raw, sizes, seed=0)
+    assert dropped == 45_222 - 29_574, "rows that differ in their attributes alone are the same input"
+    assert 0.6 < float(parts["victims"].attributes["sex"].double().mean()) < 0.75
 
 
 @pytest.mark.parametrize("name", TABLES)
