@@ -10,8 +10,6 @@ import math
 from typing import Any
 
 import torch
-from scipy.optimize import brentq
-from scipy.special import log_ndtr
 from torch import Tensor
 
 from defenses.on_activations.noise import PlacedNoise, laplace
@@ -70,6 +68,9 @@ class LaplaceMechanism(PlacedNoise):
 
 def analytic_gaussian_sigma(epsilon: float, delta: float) -> float:
     """The least σ with which a query of ℓ2 sensitivity 1 is (ε, δ)-private (Balle & Wang 2018, theorem 8)."""
+    # Every party imports this file, and scipy takes as long to load as a quarter of torch.
+    from scipy.optimize import brentq
+    from scipy.special import log_ndtr
 
     def excess(log_sigma: float) -> float:
         sigma = math.exp(log_sigma)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.neighbors import NearestNeighbors
 
 
 def kl_indicator(private: npt.NDArray[np.floating], found: npt.NDArray[np.floating], k: int = 1) -> float:
@@ -38,5 +37,7 @@ def kl_indicator(private: npt.NDArray[np.floating], found: npt.NDArray[np.floati
 
 
 def _kth_distance(among: npt.NDArray[np.float64], of: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64]:
+    from sklearn.neighbors import NearestNeighbors  # takes half a second, which every command would wait for
+
     distances, _ = NearestNeighbors(n_neighbors=k).fit(among).kneighbors(of)
     return np.asarray(distances[:, -1], dtype=np.float64)

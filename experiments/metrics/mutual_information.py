@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.special import digamma, gammaln
 from torch import Tensor
 
 
@@ -24,6 +23,8 @@ def entropy_bits(samples: Tensor, neighbour: int = 3) -> float:
         raise ValueError(f"expected more than {neighbour} samples, got {count}; give more or a smaller neighbour")
     distances = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
     radii = distances.kthvalue(neighbour + 1, dim=1).values.clamp_min(1e-10)  # the nearest of all is itself
+    from scipy.special import digamma, gammaln  # takes a quarter of a second, which every command would wait for
+
     ball = 0.5 * dimensions * math.log(math.pi) - gammaln(dimensions / 2 + 1)
     nats = digamma(count) - digamma(neighbour) + ball + dimensions * float(radii.log().mean())
     return float(nats / math.log(2))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel
-from scipy.stats import ttest_1samp
 
 from experiments.statistics.intervals import Column, Summary, over_seeds
 
@@ -52,4 +51,6 @@ def _chance(units: Column) -> float:
         return 1.0
     if np.ptp(units) <= 1e-9 * np.abs(units).max():  # the test divides by the spread, which here is rounding
         return 0.0 if units.any() else 1.0
+    from scipy.stats import ttest_1samp  # takes half a second, which every command would wait for
+
     return float(ttest_1samp(units, 0.0).pvalue)

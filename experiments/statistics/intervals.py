@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
-from scipy.stats import bootstrap, norm, t
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -32,6 +31,8 @@ def summarise(values: Column, seed: int = 0) -> Summary:
     mean = float(np.mean(values))
     low = high = mean
     if len(values) > 1 and np.ptp(values) > 0:
+        from scipy.stats import bootstrap  # takes half a second, which every command would wait for
+
         interval = bootstrap(
             (values,),
             np.mean,
@@ -62,6 +63,8 @@ def over_seeds(groups: Sequence[Sequence[float] | Column], seed: int = 0) -> Sum
         return Summary(mean=mean, low=mean, high=mean, percentiles=_percentiles(every))
     means = _two_stage_means(arrays, np.random.default_rng(seed))
     low, high = np.percentile(means, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    from scipy.stats import norm, t  # see above
+
     count, tail = len(arrays), (1 + CONFIDENCE) / 2
     stretch = float(t.ppf(tail, count - 1) / norm.ppf(tail) * np.sqrt(count / (count - 1)))
     low, high = mean - stretch * (mean - low), mean + stretch * (high - mean)
