@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from benchmarks.wire.measurements import (
     measure_memory,
     measure_steps,
 )
+from experiments.provenance import provenance
 from parties.wire.certificates import make_test_certificates
 
 RECORD = Path("experiments/reproductions/wire/wire.json")
@@ -104,11 +106,14 @@ def main() -> None:
     )
     parser.add_argument("--record", type=Path, default=RECORD, help="where the record goes")
     arguments = parser.parse_args()
+    if "pyzmq" in arguments.rows and "compare" in arguments.only and find_spec("zmq") is None:
+        parser.error("expected pyzmq to be installed; pip install -e '.[bench]', or leave it out of --rows")
     record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "benchmarks.wire", *sys.argv[1:]]),
         "rounds": arguments.rounds,
         "connections": CONNECTIONS,
         "circumstances": circumstances(),
+        "provenance": provenance(),
     }
     with tempfile.TemporaryDirectory() as folder:
         certificates = make_test_certificates(Path(folder) / "certificates").ca.parent
