@@ -24,6 +24,11 @@ class ExplanationError(ValueError):
     """A model cannot be explained in the way that was asked for."""
 
 
+def unexplained(name: str) -> ExplanationError:
+    """What is raised for a model that is no network over pictures."""
+    return ExplanationError(f"expected a network over images to explain, got {name}; set explanation to none")
+
+
 def explainer(model: HostedModel, kind: Explanation) -> tuple[TensorSpec, Callable[[Tensor, Tensor], Tensor]]:
     """What an explanation looks like, and a callable (inputs, labels) → explanations (N, *shape) float32.
 
@@ -36,7 +41,7 @@ def explainer(model: HostedModel, kind: Explanation) -> tuple[TensorSpec, Callab
         raise ExplanationError("explanations need the extra `pip install unsmash[host]`") from error
     network, shape = model.network, model.input_spec.shape
     if network is None or len(shape) != 3:
-        raise ExplanationError(f"expected a network over images to explain, got {model.name}; set explanation to none")
+        raise unexplained(model.name)
     if kind is Explanation.GRADIENT:
         saliency = Saliency(network)
 

@@ -75,6 +75,8 @@ def host(
         console.print(f"hosting {hosted.name} with {offer.answers.value} at {server.address}; Ctrl-C ends it")
         if weights and offer.pipeline:
             console.print("[yellow]doubt[/] customers get the weights too, and no defense acts on those")
+        if explanation is not Explanation.NONE and offer.pipeline:
+            console.print("[yellow]doubt[/] explanations are of the bare model, and no defense acts on those")
         serve_until_told(server)
         for name, used in sorted(counted.used().items()):
             console.print(f"{name}: {used} queries, {counted.left(name)} left", markup=False)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from experiments.hosting.record import PARTS, Figures, HostedAttack, HostedUtility
+from parties.explanations import Explanation
 
 BINS = 10  # of confidence, for the calibration error
 TRUSTED = 0.9  # fraction of held-out pictures that a judge reads
@@ -38,6 +39,13 @@ def idle_defense(label: str, utility: HostedUtility) -> list[str]:
     if all(abs(utility.plain[name] - value) < 1e-6 for name, value in utility.served.items()):
         return [f"{label}: answers are worth as much as without it; does it act on this form?"]
     return []
+
+
+def bypassed_defense(label: str, explanation: Explanation) -> list[str]:
+    """A doubt about a defense on outputs beside which the host explains."""
+    if explanation is Explanation.NONE:
+        return []
+    return [f"{label}: {explanation.value} explanations are of the bare model, and no defense acts on those"]
 
 
 def table_doubts(attacks: Sequence[HostedAttack], floors: dict[str, dict[str, Figures]]) -> list[str]:

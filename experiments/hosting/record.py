@@ -49,6 +49,7 @@ class HostRecord(Part):
     scenario: dict[str, Any]
     dataset: dict[str, Any]
     utility: HostedUtility
+    explained: tuple[int, ...] = ()  # shape of an explanation as the honest customer got it; empty: none is served
     attacks: list[HostedAttack]
     floors: dict[str, dict[str, Figures]]  # by baseline and part
     ledger: dict[str, int]  # queries of each customer

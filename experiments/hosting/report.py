@@ -14,6 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from attacks.output_attack import Access
 from experiments.hosting.record import PRIVATE, Figures, HostRecord
 from experiments.record import pictures_path
 from experiments.report.gallery import data_uri
@@ -73,6 +74,8 @@ def write_hosting_report(folder: Path, records: Sequence[HostRecord], pictures: 
         ],
         floors=_floor_lines(records[0]),
         scenario=records[0].scenario,
+        served=_served(records[0]),
+        granted=_granted(records[0]),
         dataset=records[0].dataset,
         of_pictures=_of_pictures(records[0]),
         withheld=_of_pictures(records[0]) and not shown,
@@ -81,6 +84,21 @@ def write_hosting_report(folder: Path, records: Sequence[HostRecord], pictures: 
     )
     write_atomically(folder / REPORT, page.encode())
     return folder / REPORT
+
+
+def _served(record: HostRecord) -> str:
+    """What each customer gets, in words."""
+    host = record.scenario["host"]
+    if not record.explained:
+        return str(host["answers"])
+    size = "×".join(map(str, record.explained))
+    return f"{host['answers']}, and on asking why, a {host['explanation']} explanation of {size}"
+
+
+def _granted(record: HostRecord) -> list[str]:
+    """What the attacker got; nobody gets an explanation of a host that explains nothing."""
+    grants = record.scenario["threat_model"]["grants"]
+    return [grant for grant in grants if record.explained or grant != Access.EXPLANATIONS]
 
 
 def _of_pictures(record: HostRecord) -> bool:

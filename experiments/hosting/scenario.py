@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import Field
 
 from attacks import AttackError
@@ -29,11 +30,13 @@ from experiments.scenario import (
     read_table,
 )
 from parties.datasets import DATASETS, TABLES
+from parties.explanations import Explanation, ExplanationError, explainer, unexplained
+from parties.hosted_model import hosted_network
 from split_models.answers import Answers
 from split_models.own_models import is_own
 from split_models.tabular.fitting import NetworkTraining
 from split_models.tabular.growing import Growth
-from split_models.zoo import check_name
+from split_models.zoo import build, check_name, typical_input
 
 FOLDER = "hosting/scenarios"
 
@@ -71,6 +74,7 @@ class HostSettings(Strict):
     """[host]: what customers get."""
 
     answers: Answers = Answers.SCORES
+    explanation: Explanation = Field(default=Explanation.NONE, description="served beside predictions")
     max_batch: int = Field(default=1024, ge=1, description="inputs of one request")
 
 
@@ -115,6 +119,8 @@ class HostRun(Strict):
     def key(self, defense: Named) -> str:
         """16 hex digits over all that could change the result of one defense; the transport cannot."""
         content = self.model_dump(mode="json", exclude={"name", "description", "transport", "defenses"})
+        if self.host.explanation is Explanation.NONE:
+            del content["host"]["explanation"]  # so that records from before hosts explained keep their keys
         return hash_of({**content, **self.contents, "defense": defense.model_dump(mode="json")})
 
     @property
@@ -190,6 +196,8 @@ def read_host_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Host
     except (DefenseError, AttackError) as error:
         raise ScenarioError(f"{name_or_path}: {error}") from error
     _check_table(scenario) if isinstance(scenario, HostScenario) else _check_pictures(scenario)
+    if scenario.host.explanation is not Explanation.NONE:
+        _check_explains(scenario)
     for what in ("defenses", "attacks"):
         labels = [entry.label for entry in getattr(scenario, what)]
         if len(set(labels)) != len(labels):
@@ -201,6 +209,19 @@ def _check_suits(defense: OutputDefense | FittingDefense | None, scenario: HostS
     kind = scenario.model.kind if isinstance(scenario, HostScenario) else "a network over pictures"
     if isinstance(defense, FittingDefense) and kind not in defense.suits:
         raise DefenseError(f"{defense.name} suits {', '.join(sorted(defense.suits))}, got {kind}")
+
+
+def _check_explains(scenario: HostScenario | PictureScenario) -> None:
+    try:
+        if isinstance(scenario, HostScenario):
+            raise unexplained(scenario.model.kind)
+        name, classes = scenario.model.name, 2
+        spec = typical_input(name)
+        with torch.device("meta"):  # which layers it has is all that matters
+            network = build(name, spec, classes)
+        explainer(hosted_network(name, network, spec, classes), scenario.host.explanation)
+    except ExplanationError as error:
+        raise ScenarioError(f"host.explanation: {error}") from error
 
 
 def _check_table(scenario: HostScenario) -> None:

@@ -13,7 +13,7 @@ from attacks.output_attack import Access
 from defenses.fitting_defense import FittingDefense
 from experiments.crew import Crew
 from experiments.hosting.crew import ATTACKER, HONEST, HOST
-from experiments.hosting.judging import idle_defense, utility_of
+from experiments.hosting.judging import bypassed_defense, idle_defense, utility_of
 from experiments.hosting.record import PRIVATE, HostedAttack, HostedUtility, HostRecord
 from experiments.hosting.scenario import make_host_defense
 from experiments.hosting.stage import HOSTED, PLAIN, Stage
@@ -38,7 +38,7 @@ def play_hosting(stage: Stage, entry: Named, key: str, crew: Crew, say: Say) -> 
     stage.fit(defense if isinstance(defense, FittingDefense) else None)
     customers = {f"attacker-{number}": attack for number, attack in enumerate(scenario.attacks)}
     opened = _open(stage, [] if defense is None or refitted else [entry], list(customers), crew)
-    utility = _worth(stage, opened, crew)
+    utility, explained = _worth(stage, opened, crew)
     found: Found = {}
     attacked = [_attack(stage, name, attack, opened, crew, say, found) for name, attack in customers.items()]
     used = crew.ask({HOST: ("end", {})})[HOST]["used"]
@@ -50,12 +50,14 @@ def play_hosting(stage: Stage, entry: Named, key: str, crew: Crew, say: Say) -> 
         scenario=scenario.model_dump(mode="json"),
         dataset=stage.dataset,
         utility=utility,
+        explained=tuple(explained),
         attacks=outcomes,
         floors=stage.floors,
         ledger=used,
         warnings=[
             *stage.doubts(outcomes, utility, entry),
             *([] if defense is None or refitted else idle_defense(entry.label, utility)),
+            *([] if defense is None or refitted else bypassed_defense(entry.label, scenario.host.explanation)),
         ],
         provenance=provenance(),
         timing={"trial": time.perf_counter() - start},
@@ -65,20 +67,22 @@ def play_hosting(stage: Stage, entry: Named, key: str, crew: Crew, say: Say) -> 
     return record, private | shown
 
 
-def _worth(stage: Stage, opened: dict[str, Any], crew: Crew) -> HostedUtility:
-    """What an honest customer gets, beside what the model without a defense would have said."""
+def _worth(stage: Stage, opened: dict[str, Any], crew: Crew) -> tuple[HostedUtility, list[int]]:
+    """What an honest customer gets, beside what the model without a defense would have said; an explanation's shape."""
     asked = {**opened, "inputs": str(stage.scratch / "asked"), "output": str(stage.scratch / "answers")}
-    crew.ask({HONEST: ("predict", {**asked, "input_spec": stage.documented()["input_spec"]})})
+    told = crew.ask({HONEST: ("predict", {**asked, "input_spec": stage.documented()["input_spec"]})})[HONEST]
     answers = stage.answered(load_tensors(stage.scratch / "answers")[0]["answers"])
     inputs = load_tensors(stage.scratch / "asked")[0]["inputs"][: len(stage.truth)]
     own = load_hosted(stage.scratch / PLAIN).outputs(inputs)
-    return HostedUtility(plain=utility_of(own, stage.truth), served=utility_of(answers, stage.truth))
+    worth = HostedUtility(plain=utility_of(own, stage.truth), served=utility_of(answers, stage.truth))
+    return worth, told["explained"]
 
 
 def _open(stage: Stage, pipeline: list[Named], customers: list[str], crew: Crew) -> dict[str, Any]:
     scenario = stage.scenario
     offer = {
         "answers": scenario.host.answers.value,
+        "explanation": scenario.host.explanation.value,
         "weights": Access.WEIGHTS in scenario.threat_model.grants,
         "max_batch": scenario.host.max_batch,
     }

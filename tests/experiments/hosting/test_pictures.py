@@ -107,6 +107,26 @@ def test_processes_and_one_process_give_the_same_records_and_pictures(scenario: 
     assert labels.attacks[0].inferred != none.attacks[0].inferred
 
 
+def test_a_host_process_explains_as_its_scenario_says(scenario: str, tmp_path: Path) -> None:
+    fast = ("attacks=[{name='training_based', epochs=1}]", "data.train=60", "model.epochs=1", "transport=grpc")
+    for explanation, network in (("gradient", "softmax_regression"), ("grad_cam", "lenet")):
+        out = tmp_path / explanation
+        none, labels = records_of(scenario, out, *fast, f"host.explanation={explanation}", f"model.name={network}")
+        assert none.explained == (1, 28, 28)
+        assert none.ledger["honest"] == 41  # the explanation counts as well
+        assert f"label_only: {explanation} explanations are of the bare model" in " ".join(labels.warnings)
+        assert not any("bare model" in warning for warning in none.warnings)
+        page = write_hosting_report(out, [none, labels]).read_text()
+        assert f"a customer gets: scores, and on asking why, a {explanation} explanation of 1×28×28" in page
+        assert "granted to the attacker: queries, explanations, weights" in page
+    silent = records_of(scenario, tmp_path / "silent", *fast, "model.name=softmax_regression")
+    assert silent[0].explained == ()
+    assert silent[0].key != read_host_records(tmp_path / "gradient")[0].key
+    page = write_hosting_report(tmp_path / "silent", silent).read_text()
+    assert "a customer gets: scores ·" in page
+    assert "granted to the attacker: queries, weights" in page
+
+
 def test_what_the_attacker_sees_and_what_trained_the_model_share_nothing(scenario: str, tmp_path: Path) -> None:
     stage = stage_of(read_host_scenario(scenario, ["data.per_class=3", "data.known=masked"]), tmp_path, None)
     stage.hand_out()
@@ -157,6 +177,8 @@ MISTAKES = {
     "model.name=lente": "lente",
     "model.name='os:system'": "a customer can load",
     "data.known=dark": "known",
+    "host.explanation=gradcam": "host.explanation: Input should be 'none', 'gradient' or 'grad_cam'",
+    "host.explanation=grad_cam": "expected a network with a convolution for Grad-CAM, got softmax_regression",
     "attacks=[{name='gmi', known='blurred'}]": "gmi takes pictures for blurred, and they are masked",
 }
 

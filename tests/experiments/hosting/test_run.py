@@ -133,6 +133,7 @@ MISTAKES = {
     "defense.scale=-1": "scale",
     "defenses=[{name='functional_mechanism', epsilon=1.0}]": "suits linear, got decision_tree",
     "defenses=[{name='none'}, {name='none'}]": "expected each entry once",
+    "host.explanation=gradient": "expected a network over images to explain, got decision_tree",
 }
 
 
