@@ -33,11 +33,25 @@ def utility_of(answers: Tensor, truth: Tensor) -> dict[str, float]:
     return {"accuracy": float(right.mean()), "calibration_error": sum(gaps) / len(truth)}
 
 
+def distortion_of(own: Tensor, answers: Tensor) -> float:
+    """How far answers are from the model's own on average.
+
+    Args:
+        own: scores (N, classes) or values (N, 1) of the model without a defense.
+        answers: scores (N, classes), compared by total variation; labels (N,), by how many differ; or values (N,).
+    """
+    if answers.ndim == 2:
+        return float((own - answers).double().abs().sum(1).mean() / 2)
+    if not answers.is_floating_point():
+        return float((own.argmax(1) != answers).double().mean())
+    return float((own[:, 0] - answers).double().abs().mean())
+
+
 def idle_defense(label: str, utility: HostedUtility) -> list[str]:
     """A doubt about a defense on outputs that changed nothing."""
-    # The model's own figures may come from batches of another size, and differ in the last digits.
-    if all(abs(utility.plain[name] - value) < 1e-6 for name, value in utility.served.items()):
-        return [f"{label}: answers are worth as much as without it; does it act on this form?"]
+    # The model's own answers may come from batches of another size, and differ in the last digits.
+    if utility.distortion is not None and utility.distortion < 1e-6:
+        return [f"{label}: answers are what they are without it; does it act on this form?"]
     return []
 
 

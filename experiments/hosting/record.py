@@ -38,6 +38,7 @@ class HostedUtility(Part):
 
     plain: dict[str, float]  # of the model without a defense, as it would answer itself
     served: dict[str, float]  # of what came over the API: accuracy and calibration error, or R²
+    distortion: float | None = None  # mean distance of what came from what the model would answer itself
 
 
 class HostRecord(Part):

@@ -170,11 +170,14 @@ def _refused(record: HostRecord) -> list[str]:
 
 
 def _worth(record: HostRecord) -> str:
-    """What the answers are worth, without the defense and with it."""
+    """What the answers are worth, without the defense and with it, and how far they moved."""
     utility = record.utility
-    return ", ".join(
+    parts = [
         f"{name.replace('_', ' ')} {utility.plain[name]:.3f} → {value:.3f}" for name, value in utility.served.items()
-    )
+    ]
+    if utility.distortion is not None:
+        parts.append(f"distortion {utility.distortion:.3f}")
+    return ", ".join(parts)
 
 
 def _interval(summary: Summary, digits: int) -> str:

@@ -13,7 +13,7 @@ from attacks.output_attack import Access
 from defenses.fitting_defense import FittingDefense
 from experiments.crew import Crew
 from experiments.hosting.crew import ATTACKER, HONEST, HOST
-from experiments.hosting.judging import bypassed_defense, idle_defense, utility_of
+from experiments.hosting.judging import bypassed_defense, distortion_of, idle_defense, utility_of
 from experiments.hosting.record import PRIVATE, HostedAttack, HostedUtility, HostRecord
 from experiments.hosting.scenario import make_host_defense
 from experiments.hosting.stage import HOSTED, PLAIN, Stage
@@ -74,7 +74,11 @@ def _worth(stage: Stage, opened: dict[str, Any], crew: Crew) -> tuple[HostedUtil
     answers = stage.answered(load_tensors(stage.scratch / "answers")[0]["answers"])
     inputs = load_tensors(stage.scratch / "asked")[0]["inputs"][: len(stage.truth)]
     own = load_hosted(stage.scratch / PLAIN).outputs(inputs)
-    worth = HostedUtility(plain=utility_of(own, stage.truth), served=utility_of(answers, stage.truth))
+    worth = HostedUtility(
+        plain=utility_of(own, stage.truth),
+        served=utility_of(answers, stage.truth),
+        distortion=distortion_of(own, answers),
+    )
     return worth, told["explained"]
 
 

@@ -102,6 +102,9 @@ def test_processes_and_one_process_give_the_same_records_and_pictures(scenario: 
     assert none.ledger["attacker-0"] == none.attacks[0].queries == 80  # every auxiliary picture once
     assert none.ledger["honest"] == 40  # test pictures, and those whose answers somebody has seen
     assert none.utility.served == pytest.approx(none.utility.plain, abs=1e-6)  # asked in other batches
+    assert none.utility.distortion == pytest.approx(0, abs=1e-6)
+    assert labels.utility.distortion is not None
+    assert labels.utility.distortion > 0.01
     assert labels.utility.served["calibration_error"] != labels.utility.plain["calibration_error"]
     assert labels.attacks[1].inferred == white.inferred  # weights are not behind the defense
     assert labels.attacks[0].inferred != none.attacks[0].inferred
