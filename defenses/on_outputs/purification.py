@@ -19,6 +19,7 @@ from split_models.training import batches
 class Purification(OutputDefense):
     """Learns G to minimise ‖G(s) − s‖² + label_weight · CE(G(s), argmax s) on the host's own inputs.
 
+    Layers of 2 · code, code and 2 · code units with batch normalisation; published for ten classes: 7, 4 and 7.
     With `adversarial` above 0 it also learns to defeat an inverter that is trained beside it to recover the inputs
     from G(s): adversarial · its error is subtracted.
     """
@@ -49,12 +50,16 @@ class Purification(OutputDefense):
 
     def fit(self, inputs: Tensor, scores: Tensor, generator: torch.Generator) -> None:
         with layers_from(generator):
-            self.purifier = _layers(scores.shape[1], 2 * self.code, self.code, 2 * self.code, scores.shape[1])
+            self.purifier = _layers(
+                scores.shape[1], 2 * self.code, self.code, 2 * self.code, scores.shape[1], norm=True
+            )
             inverter = _layers(scores.shape[1], 64, 64, inputs[0].numel())
         wanted = inputs.flatten(1)
         spread = wanted.std().clamp_min(1e-6)  # so that `adversarial` means the same whatever the inputs' units
         wanted = (wanted - wanted.mean()) / spread
         steps = [torch.optim.Adam(part.parameters(), self.learning_rate) for part in (self.purifier, inverter)]
+        # Without it the last steps leave labels changed that a narrow code can keep.
+        annealing = torch.optim.lr_scheduler.CosineAnnealingLR(steps[0], self.epochs)
         for _ in range(self.epochs):
             for rows in batches(len(scores), 64, generator):
                 purified = self._logits(scores[rows]).log_softmax(1)
@@ -65,7 +70,8 @@ class Purification(OutputDefense):
                 if self.adversarial:
                     loss = loss - self.adversarial * mse_loss(inverter(purified), wanted[rows])
                 _step(steps[0], loss)
-        self.purifier.requires_grad_(False)
+            annealing.step()
+        self.purifier.eval().requires_grad_(False)
 
     def _logits(self, scores: Tensor) -> Tensor:
         if self.purifier is None:
@@ -77,9 +83,11 @@ class Purification(OutputDefense):
         return self._logits(scores).softmax(1).to(scores.dtype)
 
 
-def _layers(*widths: int) -> nn.Sequential:
-    every = [layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), nn.ReLU())]
-    return nn.Sequential(*every[:-1])
+def _layers(*widths: int, norm: bool = False) -> nn.Sequential:
+    every: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        every += [nn.Linear(before, after), nn.BatchNorm1d(after) if norm else nn.Identity(), nn.ReLU()]
+    return nn.Sequential(*every[:-2])
 
 
 def _step(optimizer: torch.optim.Adam, loss: Tensor) -> None:
