@@ -105,6 +105,8 @@ class ServedSession:
     def _rest(self) -> None:
         self._wait_for("a request", self._limits.idle_timeout_s)
         self._between_requests = True
+        if self._draining:  # since the last look; whoever drains looks in the other order
+            self._context.cancel()
 
     def end_if_overdue(self) -> None:
         """End the session if its peer has kept it waiting for too long; any thread may call this."""

@@ -22,6 +22,8 @@ from parties.wire.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
+CLOSING_S = 2.0
+"""For what is over, or cut off, to be told to peers and to the endpoint."""
 REFUSING = 8
 """Streams that are being told why they are refused."""
 
@@ -118,11 +120,16 @@ class GrpcServer:
         stopped = self._server.stop(grace_s)
         for session in sessions:
             session.drain()
-        stopped.wait()
-        deadline = time.monotonic() + grace_s
-        while self._sessions and time.monotonic() < deadline:
-            time.sleep(0.005)  # cut-off sessions still tell their endpoint
+        self._wait_for_sessions(grace_s)
+        stopped.wait(CLOSING_S)
+        self._server.stop(None)  # a frozen peer keeps its connection, although no session is left
+        self._wait_for_sessions(CLOSING_S)  # cut-off sessions still tell their endpoint
         self._watchdog.stop()
+
+    def _wait_for_sessions(self, within_s: float) -> None:
+        deadline = time.monotonic() + within_s
+        while self._sessions and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def __enter__(self) -> GrpcServer:
         self.start()

@@ -17,7 +17,7 @@ import torch
 from parties.messages import Kind, Role, Session, SessionRefused, TensorMessage, WireError
 from parties.wire.client import GrpcChannel
 from parties.wire.limits import Limits
-from parties.wire.server import GrpcServer
+from parties.wire.server import CLOSING_S, GrpcServer
 from split_models.tensor_spec import TensorSpec
 from tests.parties.wire.endpoints import ACTIVATION, Recorder, activation, eventually, hello
 
@@ -212,6 +212,33 @@ def test_sigterm_finishes_what_is_being_answered_and_ends_the_process(start: Sta
         process.terminate()
         assert pending.result().tensor.shape == (7, 10)
         assert process.wait(5) == 0
+
+
+def test_a_frozen_owner_does_not_hold_up_the_end_of_a_server(start: Start) -> None:
+    endpoint = Recorder()
+    server = GrpcServer(endpoint, limits=Limits(keepalive_timeout_s=600))
+    server.start()
+    process, said = start("owner", server.address)
+    assert said == "open"
+    process.send_signal(signal.SIGSTOP)
+    stopping = threading.Thread(target=server.stop, args=(60,), daemon=True)
+    stopping.start()
+    stopping.join(CLOSING_S + 4 * SLACK_S)
+    assert not stopping.is_alive()
+    assert endpoint.closed
+
+
+def test_a_signal_that_another_thread_catches_ends_the_process_too() -> None:
+    program = """
+import signal, threading
+from parties.wire.drain import serve_until_told
+from parties.wire.server import CLOSING_S, GrpcServer
+from tests.parties.wire.endpoints import Recorder
+catch = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Timer(1, catch).start()
+serve_until_told(GrpcServer(Recorder()))
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
 
 def test_a_slow_server_slows_its_owner_and_nothing_piles_up() -> None:
