@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,9 +21,13 @@ import torch
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from parties.flower_app.job import owner_name
+from parties.flower_app.job import FederatedOwner, Job, owner_name
 from parties.flower_app.quiet import settings
+from parties.messages import WireError
+from parties.training.owner import Progress
 from parties.wire.certificates import make_test_certificates
+from parties.wire.security import ClientSecurity
+from parties.wire.server import GRACE_S
 from split_models.checkpoints import load_tensors
 from tests.experiments.runs import none_left, writers
 
@@ -85,6 +91,23 @@ class Deployment:
         self._processes.append(process)
         return process
 
+    def prepare_and_serve(self, *sizes: str) -> subprocess.Popen[bytes]:
+        """Write what a deployment needs and start the split server."""
+        told = (*(f"--set={size}" for size in (f"owners.count={OWNERS}", *sizes)), "--server", self.split_server)
+        self.call("unsmash", "flower", "prepare", str(self.run), *told)
+        keys = self.keys
+        own = ("--certificate", f"{keys}/server.pem", "--key", f"{keys}/server.key", "--owners-ca", f"{keys}/ca.pem")
+        server = self.start("split", "unsmash", "flower", "serve", str(self.run), "--listen", self.split_server, *own)
+        self.wait_for("split", "Ctrl-C ends it")
+        return server
+
+    def owner(self, number: int) -> tuple[FederatedOwner, ClientSecurity]:
+        """An owner as its node would play it, in this process, with its credentials."""
+        told = tomllib.loads((self.run / "app" / "pyproject.toml").read_text())
+        job, name = Job.from_json(told["tool"]["flwr"]["app"]["config"]["job"]), owner_name(number)
+        security = ClientSecurity(self.keys / "ca.pem", self.keys / f"{name}.pem", self.keys / f"{name}.key")
+        return FederatedOwner(name, job, self.run / "owners" / f"{name}.safetensors"), security
+
     def start_node(self, name: str, number: int) -> subprocess.Popen[bytes]:
         """Start the SuperNode of an owner, which proves itself with the key `name`."""
         owner = owner_name(number)
@@ -141,17 +164,11 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
 
 def test_it_trains_over_tls_with_nodes_that_prove_who_they_are(deployment: Deployment) -> None:
     keys, run = deployment.keys, deployment.run
-    sizes = ("owners.count=2", "rounds=1", "data.train=40", "data.test=8")
-    deployment.call(
-        "unsmash", "flower", "prepare", str(run), "--server", deployment.split_server, *(f"--set={s}" for s in sizes)
-    )
-    own = ("--certificate", f"{keys}/server.pem", "--key", f"{keys}/server.key", "--owners-ca", f"{keys}/ca.pem")
-    deployment.start("split", "unsmash", "flower", "serve", str(run), "--listen", deployment.split_server, *own)
+    deployment.prepare_and_serve("rounds=1", "data.train=40", "data.test=8")
     pair = ("--ssl-certfile", f"{keys}/server.pem", "--ssl-keyfile", f"{keys}/server.key")
     trust = ("--ssl-ca-certfile", f"{keys}/ca.pem", "--enable-supernode-auth", "--port", str(deployment.link))
     deployment.start("link", "flower-superlink", *pair, *trust)
     deployment.wait_for("link", "Uvicorn running on https")
-    deployment.wait_for("split", "Ctrl-C ends it")
 
     for name in ("stranger", *(f"node{number}" for number in range(OWNERS))):
         write_ssh_key(keys / name)
@@ -168,4 +185,19 @@ def test_it_trains_over_tls_with_nodes_that_prove_who_they_are(deployment: Deplo
     assert played["bytes_up"] > 500_000
     initial, trained = (load_tensors(run / f"{name}.safetensors")[0] for name in ("initial", "head"))
     assert initial.keys() == trained.keys()
+    assert not any(torch.equal(initial[name], weight) for name, weight in trained.items())
+
+
+def test_the_split_server_ends_in_order_in_the_middle_of_sessions(deployment: Deployment) -> None:
+    server = deployment.prepare_and_serve("data.train=80", "data.test=8")
+    (busy, secret), (resting, other_secret) = (deployment.owner(number) for number in range(OWNERS))
+    with busy.connect(secret), resting.connect(other_secret):
+        next(busy.owner.play(Progress(0)))
+        server.terminate()
+        with pytest.raises(WireError, match="open another"):
+            for number in itertools.count():
+                list(busy.owner.play(Progress(number)))
+        assert server.wait(timeout=GRACE_S + 10) == 0
+    kept = deployment.run / "server"
+    initial, trained = (load_tensors(kept / f"{name}.safetensors")[0] for name in ("initial", "trained"))
     assert not any(torch.equal(initial[name], weight) for name, weight in trained.items())
