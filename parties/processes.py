@@ -163,12 +163,14 @@ def _how_it_ended(status: int) -> str:
 def obey(
     make_methods: Callable[[Callable[[float], None]], Mapping[str, Callable[..., Any]]],
     expected: tuple[type[Exception], ...],
+    at_end: Callable[[], None] = lambda: None,
 ) -> NoReturn:
     """Run as a party: answer commands from standard input until it ends, then exit.
 
     `make_methods` gets a callable to report progress with, and returns the methods by name: each takes the arguments
     of a command and returns something that JSON can hold. Errors of the `expected` types are answered with their
-    message alone, others leave their traceback in the log as well.
+    message alone, others leave their traceback in the log as well. `at_end` is called on a thread of its own once the
+    input has ended.
     """
     # Whatever prints by accident goes to the log, not between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -179,6 +181,7 @@ def obey(
     def read() -> None:
         for line in sys.stdin:
             commands.put(line)
+        at_end()
         # Nobody is left to hear an answer, also to a command that was not begun yet; and other threads (a gRPC
         # server's) must not delay the end.
         os._exit(ORPHANED if busy.is_set() or not commands.empty() else 0)

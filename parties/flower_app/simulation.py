@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,13 +71,19 @@ def _engine(workers: int) -> dict[str, Any]:
     return {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": ray}
 
 
+def _end_group() -> None:
+    """End this party with all that Ray has started for it: some of that would live on for a minute or more."""
+    with contextlib.suppress(ProcessLookupError):  # not started as a party: the group is not its own
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+
 def main() -> NoReturn:
     """Be the process that the command line names until standard input ends."""
 
     def methods(report: Callable[[float], None]) -> Mapping[str, Callable[..., Any]]:
         return {"simulate": lambda **arguments: simulate(report, **arguments)}
 
-    obey(methods, (WireError,))
+    obey(methods, (WireError,), at_end=_end_group)
 
 
 if __name__ == "__main__":

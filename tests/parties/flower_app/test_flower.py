@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -19,8 +20,9 @@ from parties.messages import WireError
 from parties.training.learner import federated_average
 from parties.wire.server import GrpcServer
 from split_models.checkpoints import save_tensors
-from tests.experiments.runs import none_left
+from tests.experiments.runs import none_left, parties_of, start_unsmash
 from tests.parties.training.games import OPTIMISERS, SPEC, Game, private_data, same
+from tests.parties.wire.endpoints import eventually
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
@@ -195,3 +197,38 @@ def test_the_simulation_engine_trains_and_leaves_nothing_running(tmp_path: Path)
     assert (tmp_path / federated.RECORD).exists()
     assert not (tmp_path / "state").exists()
     assert none_left(tmp_path / "logs")
+
+
+def group(leader: int) -> list[str]:
+    """What runs in a process group."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, of = (process / "stat").read_text().rpartition(") ")[2].split()[:3]
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if int(of) == leader and state != "Z":
+            found.append(command)
+    return found
+
+
+@needs_flower
+@pytest.mark.timeout(300)
+def test_an_interrupted_simulation_leaves_no_process_of_ray_and_can_be_run_again(tmp_path: Path) -> None:
+    sizes = ("--owners", "3", "--set", "data.train=30", "--set", "data.test=6", "--out", str(tmp_path))
+    running = start_unsmash("flower", "simulate", "--rounds", "1000", *sizes)
+    logs = tmp_path / "logs"
+    leader = parties_of(logs, 2)["flower"]
+    assert eventually(lambda: "[ROUND 2/" in (logs / "flower.log").read_text(), within_s=120)
+    assert any("ray::" in command for command in group(leader))
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert eventually(lambda: not group(leader)), group(leader)
+    assert none_left(logs)
+
+    again = start_unsmash("flower", "simulate", "--rounds", "1", *sizes)
+    said, errors = again.communicate(timeout=180)
+    assert again.returncode == 0, errors
+    assert "federation.json" in said
