@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -126,12 +127,18 @@ def _play(
         "transcript": str(folder / "transcript") if scenario.server.transcript_mb > 0 else None,
         "names": [owner_name(partition) for partition in range(count)],
     }
-    with Parties(MODULE, folder / "logs") as servers, Parties(SIMULATION, folder / "logs") as leaders:
+    with (
+        # Processes that were killed may still write there for a moment.
+        tempfile.TemporaryDirectory(prefix="unsmash-", ignore_cleanup_errors=True) as scratch,
+        Parties(MODULE, folder / "logs") as servers,
+        Parties(SIMULATION, folder / "logs") as leaders,
+    ):
         servers.start("server", SERVER)
         leaders.start(FLOWER, FLOWER)
         address = servers.ask({SERVER: ("begin", begin)})[SERVER]["address"]
         arguments = {
             "folder": str(state),
+            "scratch": scratch,
             "job": job_of(scenario, raw, address).to_json(),
             "owners": count,
             "rounds": scenario.rounds,

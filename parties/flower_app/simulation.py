@@ -20,6 +20,7 @@ from split_models.checkpoints import load_tensors, save_tensors
 def simulate(
     report: Callable[[float], None],
     folder: str,
+    scratch: str,
     job: str,
     owners: int,
     rounds: int,
@@ -28,6 +29,7 @@ def simulate(
 ) -> dict[str, Any]:
     """Train with so many virtual owners, whose data are in `folder`; at most `workers` of them run at once.
 
+    Ray's own files go to `scratch`, which has a short path, for sockets are among them.
     Writes `head.safetensors`, and says what each round came to and how much memory this process took at most.
     """
     place = Path(folder)
@@ -57,7 +59,7 @@ def simulate(
         server_app=make_server_app(run),
         client_app=make_client_app(find),
         num_supernodes=owners,
-        backend_config=_engine(workers),
+        backend_config=_engine(workers, scratch),
     )
     if not done:
         raise WireError("Flower ended before the training did; see this party's log")
@@ -65,9 +67,9 @@ def simulate(
     return {"rounds": done[0].as_json(), "peak_memory_mb": peak_memory_mb()}
 
 
-def _engine(workers: int) -> dict[str, Any]:
+def _engine(workers: int, scratch: str) -> dict[str, Any]:
     """One core an owner; Flower would take two, and so run half as many at once."""
-    ray = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
+    ray = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False, "_temp_dir": scratch}
     return {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": ray}
 
 
