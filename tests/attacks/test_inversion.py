@@ -16,6 +16,7 @@ from attacks.inversion.priors import PRIORS
 from attacks.inversion.priors.smoothness import TotalVariation
 from attacks.on_activations.adversarial_shadow import Critic, Rival
 from attacks.on_activations.aligned_shadow import misfit, statistics
+from attacks.on_activations.model_reconstruction import ModelReconstruction
 from attacks.on_activations.regularized_inversion import RegularizedInversion
 from defenses import make_defense
 from split_models.randomness import layers_from
@@ -186,6 +187,14 @@ def test_the_best_of_several_shadows_by_the_attackers_own_loss_is_inverted(train
     run_attack(attack, stage.knowledge(), stage.observed(trained.victims[:4]))
     assert len(set(losses)) == 3
     assert attack.notes["alignment_loss"] == min(losses)
+
+
+def test_a_copy_whose_units_died_is_begun_anew(trained: Trained) -> None:
+    stage = trained.stage("relu2")
+    settings = {"epochs": 8, "learning_rate": 0.3, "iterations": 5, "weights": [0.1]}  # far too bold at first
+    attack = make_attack("model_reconstruction", settings)
+    attack.prepare(granted(stage.knowledge(), ModelReconstruction), torch.Generator().manual_seed(0))
+    assert attack.notes["copy_misfit"] < 0.05  # of the activations' energy; 1 where all units are dead
 
 
 def test_a_flat_start_without_gradients_is_left() -> None:
