@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -63,13 +64,47 @@ def test_the_bias_that_the_unbiased_form_removes() -> None:
     assert abs(unbiased) < 0.02
 
 
-def test_gradients_are_right_and_finite_where_samples_coincide() -> None:
-    x, z = normal(6, 3), normal(6, 2, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: distance_correlation(x, t), z)
-    doubled = torch.cat([z.detach()[:3], z.detach()[:3]]).requires_grad_()
-    distance_correlation(x, doubled).backward()
-    assert doubled.grad is not None
-    assert torch.isfinite(doubled.grad).all()
+FORMS = pytest.mark.parametrize("form", [distance_correlation, unbiased_distance_correlation])
+Form = Callable[[Tensor, Tensor], Tensor]
+
+
+@FORMS
+@pytest.mark.parametrize("count", [5, 40])
+def test_gradients_are_right_along_both_batches(form: Form, count: int) -> None:
+    x, z = normal(count, 3).requires_grad_(), normal(count, 2, 2, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(form, (x, z))
+    assert torch.autograd.gradcheck(lambda t: form(x.detach(), t), z)
+
+
+@FORMS
+def test_samples_that_coincide_pull_each_other_nowhere(form: Form) -> None:
+    z = normal(3, 2, seed=1).repeat(2, 1).requires_grad_()
+    form(normal(6, 3), z).backward()
+    assert z.grad is not None
+    assert torch.isfinite(z.grad).all()
+    assert z.grad.abs().max() > 0.01
+    constant = torch.ones(6, 2, requires_grad=True)
+    form(normal(6, 3), constant).backward()
+    assert constant.grad is not None
+    assert not constant.grad.any()
+
+
+@FORMS
+def test_gradients_keep_single_precision(form: Form) -> None:
+    x, z = normal(100, 60), (normal(100, 50, seed=1) + 3).requires_grad_()
+    single = z.detach().float().requires_grad_()
+    form(x, z).backward()
+    form(x.float(), single).backward()
+    assert z.grad is not None
+    assert single.grad is not None
+    assert (single.grad - z.grad).norm() < 1e-5 * z.grad.norm()
+
+
+@FORMS
+def test_a_second_derivative_is_refused(form: Form) -> None:
+    z = normal(6, 2).requires_grad_()
+    with pytest.raises(NotImplementedError, match="got create_graph=True"):
+        torch.autograd.grad(form(normal(6, 3), z), z, create_graph=True)
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 4), (1, 1)])
@@ -86,8 +121,3 @@ def test_small_distances_are_exact_beside_large_ones() -> None:
     assert float(distance_correlation(*doubled)) == pytest.approx(plain(*doubled), abs=1e-5)
     near = x[[0, 10]], torch.tensor([[0.0], [1.0]])
     assert float(distance_correlation(*near)) == pytest.approx(1, abs=1e-3)
-
-
-def test_gradients_are_those_of_exact_distances() -> None:
-    x, z = normal(9, 40), normal(9, 7, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: unbiased_distance_correlation(x, t), z)
