@@ -7,6 +7,11 @@ compare across machines, seconds do not.
 
 from __future__ import annotations
 
+from parties.tuning import tune_process
+
+tune_process(processes=1)  # as processes that train are; takes effect only before torch is loaded by the imports below
+
+# ruff: noqa: E402
 import argparse
 import json
 import time

@@ -7,7 +7,7 @@ dCor² = ⟨A, B⟩ / (‖A‖ ‖B‖), which Vepakomma et al. (2020) train aga
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +46,8 @@ def _correlation(first: Tensor, second: Tensor, least: int, hollow: bool = False
         raise ValueError(
             f"expected two batches of the same {least} or more samples, got {len(first)} and {len(second)}"
         )
-    correlation: Tensor = _Correlation.apply(_rows(first), _rows(second), hollow)  # type: ignore[no-untyped-call]
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    correlation: Tensor = _Correlation.apply(_rows(first).to(dtype), _rows(second).to(dtype), hollow)  # type: ignore[no-untyped-call]
     return correlation
 
 
@@ -64,11 +65,19 @@ class _Correlation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor, hollow: bool) -> Tensor:
-        x, z = _side(first, hollow), _side(second, hollow)
-        r = (x.unit * z.unit).sum()
+        batches = first - first.mean(0), second - second.mean(0)
+        distances = _distances(*batches)
+        units = _less_means(distances, hollow)
+        lengths = (units * units).sum((1, 2)).sqrt().clamp_min(_LEAST * len(first))
+        units.div_(lengths[:, None, None])
+        r = (units[0] * units[1]).sum()
         kept: list[Tensor | None] = []
-        for needed, own, other in zip(ctx.needs_input_grad, (x, z), (z, x), strict=False):
-            kept += [own.points, _pulls(own, other, r, hollow)] if needed else [None, None]
+        for side in (0, 1):
+            if ctx.needs_input_grad[side]:
+                slopes = _less_means(units[1 - side] - r * units[side], hollow).mul_(-2 / lengths[side])
+                kept += [batches[side], _pulls(slopes, distances[side])]
+            else:
+                kept += [None, None]
         ctx.save_for_backward(*kept)
         return r
 
@@ -84,64 +93,53 @@ class _Correlation(torch.autograd.Function):
         return along_x, along_z, None
 
 
-class _Side(NamedTuple):
-    points: Tensor  # (N, D), around 0
-    distances: Tensor  # (N, N)
-    unit: Tensor  # the distances less their means, scaled to a length of 1
-    length: Tensor  # which that had before
-
-
-def _side(batch: Tensor, hollow: bool) -> _Side:
-    points = batch - batch.mean(0)
-    distances = _distances(points)
-    rest = _less_means(distances, hollow)
-    length = (rest * rest).sum().sqrt().clamp_min(_LEAST * len(rest))
-    return _Side(points, distances, rest.div_(length), length)
-
-
-def _pulls(own: _Side, other: _Side, r: Tensor, hollow: bool) -> Tensor:
-    """2 (diag(W 1) - W), as `_Correlation` says: (N, N)."""
-    slopes = _less_means((other.unit - r * own.unit).type_as(own.unit), hollow).mul_(-2 / own.length)
-    pulls = slopes.div_(own.distances).nan_to_num_(0, 0, 0)
+def _pulls(slopes: Tensor, distances: Tensor) -> Tensor:
+    """From -2 G the matrix 2 (diag(W 1) - W) that `_Correlation` means: (N, N)."""
+    pulls = slopes.div_(distances).nan_to_num_(0, 0, 0)
     pulls.diagonal().sub_(pulls.sum(1))
     return pulls
 
 
-def _less_means(square: Tensor, hollow: bool) -> Tensor:
-    """A symmetric matrix less the means of its rows and columns; if hollow, with a diagonal that stays 0."""
-    count = len(square)
-    means = square.sum(1) / (count - 2 * hollow)
-    means -= means.sum() / (2 * (count - hollow))  # half of the mean of all, which rows and columns both take off
-    rest = (square - means).sub_(means[:, None])
-    return rest.fill_diagonal_(0) if hollow else rest
+def _less_means(squares: Tensor, hollow: bool) -> Tensor:
+    """Symmetric matrices (…, N, N) less the means of rows and columns; if hollow, with diagonals that stay 0."""
+    count = squares.shape[-1]
+    means = squares.sum(-1, keepdim=True) / (count - 2 * hollow)
+    means -= means.sum(-2, keepdim=True) / (2 * (count - hollow))  # half of the mean of all, taken off twice
+    rest = (squares - means).sub_(means.mT)
+    if hollow:
+        rest.diagonal(dim1=-2, dim2=-1).zero_()
+    return rest
 
 
-def _distances(points: Tensor) -> Tensor:
-    """Distances of all pairs (N, D) → (N, N), through one matrix product.
+def _distances(*batches: Tensor) -> Tensor:
+    """Distances of all pairs, two batches (N, D) around 0 → (2, N, N), through one matrix product each.
 
     torch.cdist is exact without that product, and then takes as long as training a network; with it, small distances
     are lost to cancellation. Here they are the only ones that are computed without.
     """
-    products = _products(points)
-    sums = products.diagonal() + products.diagonal()[:, None]
+    products = _products(*batches)
+    energies = products.diagonal(dim1=1, dim2=2)
+    sums = energies[:, None] + energies[:, :, None]
     squared = torch.sub(sums, products, alpha=2)
     distances = squared.sqrt()
-    margins = squared.sub_(sums, alpha=torch.finfo(points.dtype).eps ** (1 / 3)).fill_diagonal_(0)
+    margins = squared.sub_(sums, alpha=torch.finfo(sums.dtype).eps ** (1 / 3))
+    margins.diagonal(dim1=1, dim2=2).zero_()
     if margins.min() < 0:
-        close = (margins < 0).any(1)
-        exact = torch.cdist(points[close], points, compute_mode="donot_use_mm_for_euclid_dist")
-        distances[close], distances[:, close] = exact, exact.T
+        for points, near, found in zip(batches, (margins < 0).any(2), distances, strict=True):
+            exact = torch.cdist(points[near], points, compute_mode="donot_use_mm_for_euclid_dist")
+            found[near], found[:, near] = exact, exact.T
     return distances
 
 
-def _products(points: Tensor) -> Tensor:
+def _products(*batches: Tensor) -> Tensor:
     """Inner products of all pairs, each computed once: a strip of columns at a time, from the diagonal down."""
-    count = len(points)
-    products = points.new_empty(count, count)
-    for start in range(0, count, _STRIP):
-        strip, below = slice(start, start + _STRIP), slice(start + _STRIP, None)
-        torch.mm(points[start:], points[strip].T, out=products[start:, strip])
-        products[strip, below] = products[below, strip].T
+    count = len(batches[0])
+    products = batches[0].new_empty(len(batches), count, count)
+    for points, found in zip(batches, products, strict=True):
+        for start in range(0, count, _STRIP):
+            strip, below = slice(start, start + _STRIP), slice(start + _STRIP, None)
+            torch.mm(points[start:], points[strip].T, out=found[start:, strip])
+            found[strip, below] = found[below, strip].T
     return products
 
 
