@@ -64,7 +64,7 @@ def _on_cifar(at_a_convolution: bool) -> dict[str, dict[str, Any]]:
         "random_queries": decoder,
         "aligned_shadow": patient if at_a_convolution else shadow,
         "foreign_shadow": patient if at_a_convolution else shadow,
-        "model_reconstruction": {"epochs": 8, **searched},
+        "model_reconstruction": {"epochs": 8, "learning_rate": 5e-3 if at_a_convolution else 1e-3, **searched},
     }
 
 
