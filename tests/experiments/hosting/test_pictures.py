@@ -111,10 +111,13 @@ def test_processes_and_one_process_give_the_same_records_and_pictures(scenario: 
 
 
 def test_a_host_process_explains_as_its_scenario_says(scenario: str, tmp_path: Path) -> None:
-    fast = ("attacks=[{name='training_based', epochs=1}]", "data.train=60", "model.epochs=1", "transport=grpc")
-    for explanation, network in (("gradient", "softmax_regression"), ("grad_cam", "lenet")):
-        out = tmp_path / explanation
-        none, labels = records_of(scenario, out, *fast, f"host.explanation={explanation}", f"model.name={network}")
+    fast = ("attacks=[{name='training_based', epochs=1}]", "data.train=60", "model.epochs=1")
+    for explanation, network, transport in (
+        ("gradient", "softmax_regression", "in-process"),
+        ("grad_cam", "lenet", "grpc"),
+    ):
+        out, chosen = tmp_path / explanation, (f"host.explanation={explanation}", f"model.name={network}")
+        none, labels = records_of(scenario, out, *fast, *chosen, f"transport={transport}")
         assert none.explained == (1, 28, 28)
         assert none.ledger["honest"] == 41  # the explanation counts as well
         assert f"label_only: {explanation} explanations are of the bare model" in " ".join(labels.warnings)
@@ -122,7 +125,7 @@ def test_a_host_process_explains_as_its_scenario_says(scenario: str, tmp_path: P
         page = write_hosting_report(out, [none, labels]).read_text()
         assert f"a customer gets: scores, and on asking why, a {explanation} explanation of 1×28×28" in page
         assert "granted to the attacker: queries, explanations, weights" in page
-    silent = records_of(scenario, tmp_path / "silent", *fast, "model.name=softmax_regression")
+    silent = records_of(scenario, tmp_path / "silent", *fast, "transport=in-process", "defenses=[{name='none'}]")
     assert silent[0].explained == ()
     assert silent[0].key != read_host_records(tmp_path / "gradient")[0].key
     page = write_hosting_report(tmp_path / "silent", silent).read_text()
