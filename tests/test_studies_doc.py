@@ -42,3 +42,23 @@ def test_every_figure_comes_from_the_committed_summary(name: str) -> None:
     assert said, f"docs/studies.md has no table of {path}"
     entries, row = TABLES[name]
     assert said[1].splitlines()[2:] == [row(entry) for entry in found[entries]]
+
+
+def equal_cost_rows(found: dict[str, Any]) -> list[str]:
+    """A row a defense: what the strongest attack makes of it, and what it really costs, at each drop."""
+    cells: dict[str, list[str]] = {}
+    for place, verdict in enumerate(found["verdicts"]):
+        for standing in verdict["standings"]:
+            row = cells.setdefault(standing["name"].replace("_", " "), ["–"] * len(found["verdicts"]))
+            row[place] = f"{_ssim(standing['ssim'])}, {100 * standing['cost']['mean']:.1f}"
+    return [f"| {name} | {' | '.join(row)} |" for name, row in sorted(cells.items())]
+
+
+def test_defenses_at_equal_cost_are_what_the_committed_record_says() -> None:
+    folder = "experiments/reproductions/compare-defenses"
+    found = json.loads((ROOT / folder / "equal-cost.json").read_text())
+    assert "+" not in found["provenance"]["commit"], "from a clean commit"
+    page = (ROOT / "docs" / "defenses.md").read_text()
+    said = re.search(rf"<!-- record: {re.escape(folder)} -->\n(.*?)\n\n", page, re.DOTALL)
+    assert said, f"docs/defenses.md has no table of {folder}"
+    assert said[1].splitlines()[2:] == equal_cost_rows(found)
