@@ -28,6 +28,9 @@ SETTINGS = [
     "defense={name='gaussian_noise',sigma=0.2}",
 ]
 
+SMALL = ("data.train=64", "owners.count=2", "owners.checkpoint_batches=2", "defense={name='none'}")
+"""What makes them smaller still, with two owners."""
+
 
 def settings(*more: str) -> list[str]:
     """The settings of every training here, and more."""
@@ -87,3 +90,9 @@ def _state(process: int) -> str:
 def stop(process: int) -> None:
     """Let it be silent, and live."""
     os.kill(process, signal.SIGSTOP)
+
+
+def small(folder: Path, name: str, *more: str, report: Saboteur | None = None) -> list[str]:
+    """A training of two owners; what went wrong in it, and what was done about it."""
+    record = run(folder, *SMALL, *more, name=name, report=report)
+    return [f"{event.owner}: {event.answer}" for event in record.events]
