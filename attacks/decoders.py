@@ -17,7 +17,7 @@ from split_models.randomness import layers_from
 from split_models.training import minimise_to_best
 
 STARTS = 3
-"""How often a decoder is begun anew before it is taken for granted that nothing can be learnt."""
+"""How often a network is begun anew before it is taken for granted that nothing can be learnt."""
 
 CALMER = 4
 """By how much the learning rate is divided for a new beginning: on mostly black images the first steps can push every

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from attacks.attack import ActivationAttack, AttackRefused, AttackSettings
+from attacks.decoders import CALMER, STARTS
 from attacks.knowledge import Capability, Knowledge, Observation
 from attacks.on_activations.regularized_inversion import InversionSettings, RegularizedInversion
 from split_models.training import minimise
-
-ATTEMPTS, SLOWER = 3, 4
-"""How often a copy is begun, and how many times shorter its steps are each time."""
 
 LEARNT = 0.9
 """Misfit, relative to that of the mean answer, above which a copy has learnt nothing: its units died early."""
@@ -63,7 +61,7 @@ class ModelReconstruction(ActivationAttack):
         energy = answers.square().mean().clamp_min(1e-12)
         constant = float((answers - answers.mean(0)).square().mean() / energy)
         copies = []
-        for attempt in range(ATTEMPTS):
+        for start in range(STARTS):
             head = fresh(generator).train()
             if weights := list(head.parameters()):  # layers without any are known as they are
                 minimise(
@@ -72,7 +70,7 @@ class ModelReconstruction(ActivationAttack):
                     len(images),
                     epochs=self.settings.epochs,
                     batch_size=self.settings.batch_size,
-                    learning_rate=self.settings.learning_rate / SLOWER**attempt,
+                    learning_rate=self.settings.learning_rate / CALMER**start,
                     generator=generator,
                     after_epoch=lambda epoch: self.progress((epoch + 1) / self.settings.epochs / 2),
                 )
