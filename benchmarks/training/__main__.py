@@ -21,6 +21,8 @@ from parties.processes import Parties
 
 MODULE = "benchmarks.training.worker"
 RECORD = Path("experiments/reproductions/training/speed.json")
+SAMPLES = {"lenet": 4096, "sixconv": 512}
+"""Of one turn: about as long for either network."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ def ways(cores: int) -> list[Way]:
         Way("one owner, a thread a party"),
         Way("one owner, 2 micro-batches", micro_batches=2),
         Way("one owner, 4 micro-batches", micro_batches=4),
+        Way("one owner, float16 on the wire", wire_dtype="float16"),
         Way("one owner, all threads in both", threads=cores),
         Way("one owner, all threads, 2 micro-batches", micro_batches=2, threads=cores),
-        Way("one owner, all threads, float16 on the wire", wire_dtype="float16", threads=cores),
         Way("four owners", owners=4),
     ]
 
@@ -64,8 +66,8 @@ def monolithic(cores: int) -> dict[str, tuple[str, int]]:
 class Measured:
     """One way to train, ready to be timed again and again."""
 
-    def __init__(self, parties: Parties, number: int, way: Way, network: str, batch: int) -> None:
-        self._parties = parties
+    def __init__(self, parties: Parties, number: int, way: Way, network: str, batch: int, steps: int) -> None:
+        self._parties, self._samples = parties, way.owners * steps * batch
         self.owners = [f"owner-{number}-{owner}" for owner in range(way.owners)]
         server = f"server-{number}"
         for name in (server, *self.owners):
@@ -77,35 +79,35 @@ class Measured:
             "protocol": way.protocol,
             "address": address,
             "batch": batch,
+            "steps": steps,
             "micro_batches": way.micro_batches,
             "wire_dtype": way.wire_dtype,
             "threads": way.threads,
         }
         parties.ask(dict.fromkeys(self.owners, ("begin", begin)))
 
-    def rate(self, steps: int, batch: int) -> float:
+    def rate(self) -> float:
         """Samples a second of all owners together."""
-        seconds = self._parties.ask({name: ("steps", {"count": steps}) for name in self.owners})
-        return float(len(self.owners) * steps * batch / max(seconds.values()))
+        seconds = self._parties.ask(dict.fromkeys(self.owners, ("round", {})))
+        return float(self._samples / max(seconds.values()))
 
 
-def measure(
-    network: str, batch: int, rounds: int, steps: int, chosen: Sequence[Way], cores: int
-) -> list[dict[str, Any]]:
+def measure(network: str, batch: int, rounds: int, chosen: Sequence[Way], cores: int) -> list[dict[str, Any]]:
     """All ways and monolithic training in turn, A B C A B C; medians over the turns, ratios to the fastest alone."""
     rates: dict[str, list[float]] = defaultdict(list)
+    steps = max(1, SAMPLES[network] // batch)
     with tempfile.TemporaryDirectory() as logs, Parties(MODULE, Path(logs)) as parties:
         alone = monolithic(cores)
         for name, threads in alone.values():
             parties.start("party", name)
-            parties.ask({name: ("begin", {"name": network, "batch": batch, "threads": threads})})
-        measured = {way: Measured(parties, number, way, network, batch) for number, way in enumerate(chosen)}
+            parties.ask({name: ("begin", {"name": network, "batch": batch, "steps": steps, "threads": threads})})
+        measured = {
+            way: Measured(parties, number, way, network, batch, max(1, steps // way.owners))
+            for number, way in enumerate(chosen)
+        }
         for turn in range(rounds + 1):  # the first turn warms everybody up
-            found = {
-                row: steps * batch / parties.ask({name: ("steps", {"count": steps})})[name]
-                for row, (name, _) in alone.items()
-            }
-            found |= {way.row: ready.rate(max(1, steps // way.owners), batch) for way, ready in measured.items()}
+            found = {row: steps * batch / parties.ask({name: ("round", {})})[name] for row, (name, _) in alone.items()}
+            found |= {way.row: ready.rate() for way, ready in measured.items()}
             if turn:
                 for row, rate in found.items():
                     rates[row].append(rate)
@@ -134,14 +136,13 @@ def main() -> None:
         "--rows", nargs="+", choices=rows, default=rows, help="what to compare with monolithic training"
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns that everybody gets")
-    parser.add_argument("--steps", type=int, default=8, help="batches of one turn")
     parser.add_argument("--record", type=Path, default=RECORD, help="where the record goes")
     arguments = parser.parse_args()
     chosen = [way for way in ways(cores) if way.row in arguments.rows]
     results = []
     for network in arguments.networks:
         for batch in arguments.batches:
-            found = measure(network, batch, arguments.rounds, arguments.steps, chosen, cores)
+            found = measure(network, batch, arguments.rounds, chosen, cores)
             Console(width=130).print(table_of(f"{network}, batch {batch}", found))
             results += found
     record = {

@@ -31,6 +31,7 @@ from parties.wire.server import GrpcServer
 from split_models.randomness import generator_for, layers_from
 from split_models.split_model import output_spec, split
 from split_models.tensor_spec import TensorSpec
+from split_models.training import batches
 from split_models.zoo import build
 
 SHAPES = {"lenet": (1, 28, 28), "sixconv": (3, 32, 32)}
@@ -55,28 +56,30 @@ def boundary(name: str) -> Boundary:
     return Boundary(output_spec(split(network(name), CUTS[name]).head, spec(name)), TensorSpec((CLASSES,)), CLASSES)
 
 
-def images(name: str, batch: int) -> PrivateData:
-    """One batch of noise, which takes as long as pictures do."""
+def images(name: str, count: int) -> PrivateData:
+    """So many images of noise, which take as long as pictures do."""
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.rand(batch, *SHAPES[name], generator=generator)
-    return PrivateData(pixels, torch.arange(batch), torch.arange(batch) % CLASSES)
+    pixels = torch.rand(count, *SHAPES[name], generator=generator)
+    return PrivateData(pixels, torch.arange(count), torch.arange(count) % CLASSES)
 
 
 class Alone:
     """Monolithic training."""
 
-    def begin(self, name: str, batch: int, threads: int) -> None:
+    def begin(self, name: str, batch: int, steps: int, threads: int) -> None:
         """Build the network."""
         torch.set_num_threads(threads)
-        self._model, self._data = network(name), images(name, batch)
+        self._model, self._data, self._batch = network(name), images(name, batch * steps), batch
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=1e-3)
+        self._order = torch.Generator().manual_seed(0)
 
-    def steps(self, count: int) -> float:
-        """Seconds of so many batches."""
+    def round(self) -> float:
+        """Seconds of one pass over the data."""
         begun = time.perf_counter()
-        for _ in range(count):
-            assert self._data.labels is not None
-            cross_entropy(self._model(self._data.images), self._data.labels).backward()
+        data, labels = self._data.images, self._data.labels
+        assert labels is not None
+        for rows in batches(len(data), self._batch, self._order):
+            cross_entropy(self._model(data[rows]), labels[rows]).backward()
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
         return time.perf_counter() - begun
@@ -99,13 +102,21 @@ class Server:
 
 
 class Owner:
-    """One owner, whose round is one batch."""
+    """One owner."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name, self._rounds = name, 0
 
     def begin(
-        self, name: str, protocol: str, address: str, batch: int, micro_batches: int, wire_dtype: str, threads: int
+        self,
+        name: str,
+        protocol: str,
+        address: str,
+        batch: int,
+        steps: int,
+        micro_batches: int,
+        wire_dtype: str,
+        threads: int,
     ) -> None:
         """Open a session."""
         torch.set_num_threads(threads)
@@ -115,7 +126,7 @@ class Owner:
             find_protocol(protocol)([self._name], 60.0).train_batch,
             Learner({"head": split(network(name), CUTS[name]).head, "defense": guard}, Optimiser()),
             guard,
-            images(name, batch),
+            images(name, batch * steps),
             batch_size=batch,
             micro_batches=micro_batches,
             seed=0,
@@ -131,12 +142,12 @@ class Owner:
         )
         self._owner.connect(GrpcChannel(address, hello))
 
-    def steps(self, count: int) -> float:
-        """Seconds of so many batches."""
+    def round(self) -> float:
+        """Seconds of one pass over the data."""
         begun = time.perf_counter()
-        for number in range(count):
-            for _ in self._owner.play(Progress(number)):
-                pass
+        for _ in self._owner.play(Progress(self._rounds)):
+            pass
+        self._rounds += 1
         return time.perf_counter() - begun
 
 
@@ -148,7 +159,7 @@ def main() -> None:
         if name.startswith("server"):
             return {"begin": Server().begin}
         worker: Alone | Owner = Alone() if name.startswith("alone") else Owner(name)
-        return {"begin": worker.begin, "steps": worker.steps}
+        return {"begin": worker.begin, "round": worker.round}
 
     del kind
     obey(methods, (WireError,))

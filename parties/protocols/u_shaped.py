@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from parties.messages import Kind, Session, TensorMessage, Terms
 from parties.protocols.protocol import COUNT, Boundary, Heads, Protocol, count_of
+from parties.training.backward import input_gradients
 from parties.training.branch import Branch
 from parties.training.owner import TrainingOwner
 
@@ -37,10 +38,10 @@ class UShaped(Protocol):
         for part, crossing, forward in sent:
             features = forward.result().tensor.requires_grad_()
             mean = cross_entropy(owner.tail(features), owner.labels[part]) * (len(part) / len(rows))
-            mean.backward()
-            assert features.grad is not None
+            (gradient,), afterwards = input_gradients(mean, [features])
+            returning.append((crossing, owner.submit(Kind.BACKWARD, gradient)))
+            afterwards()
             loss += mean.item()
-            returning.append((crossing, owner.submit(Kind.BACKWARD, features.grad)))
         for crossing, backward in returning:
             crossing.backward(backward.result().tensor)
         owner.learner.step()
@@ -54,7 +55,6 @@ class UShaped(Protocol):
             branch.hold(activation, features, whole)
             return Kind.FEATURES, (features.detach(),)
         activation, features, whole = branch.held(len(message.tensor))
-        features.backward(message.tensor)
+        gradients = branch.learn(features, [activation], message.tensor)
         branch.learnt_from(len(activation), whole)
-        assert activation.grad is not None
-        return Kind.GRADIENT, (activation.grad,)
+        return Kind.GRADIENT, gradients

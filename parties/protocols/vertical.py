@@ -77,14 +77,10 @@ class Vertical(Protocol):
         check_labels(labels, branch.classes)
         activations = [tensors[0].requires_grad_() for tensors in brought.values()]
         loss = cross_entropy(branch.layers(_side_by_side(activations)), labels)
-        loss.backward()
+        gradients = branch.learn(loss, activations)
         branch.learnt_from(len(labels), torch.tensor([len(labels)]))
-        gradients = [activation.grad for activation in activations]
-        assert all(gradient is not None for gradient in gradients)
         shown = loss.detach().view(1)
-        return {
-            party: (gradient, shown) for party, gradient in zip(brought, gradients, strict=True) if gradient is not None
-        }
+        return {party: (gradient, shown) for party, gradient in zip(brought, gradients, strict=True)}
 
 
 def _side_by_side(activations: list[Tensor]) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from parties.messages import WireError
+from parties.training.backward import Afterwards, input_gradients
 from parties.training.learner import Learner
 from split_models.checkpoints import load_tensors, save_tensors
 
@@ -22,8 +24,9 @@ NAME = re.compile(r"(\d{12})(\.turn)?\.safetensors")
 class Branch:
     """Layers with their optimiser; sessions use it one at a time, under `lock`.
 
-    A step is owed once a batch has left its gradients. It is taken after the reply is out, while the owner goes back
-    through its own layers, or by whatever touches the weights before that: the arithmetic is the same.
+    Its weights' gradients, and a step once a batch is complete, are owed: they are computed after the reply is out,
+    while the owner goes back through its own layers, or by whatever touches the weights before that: the arithmetic is
+    the same.
 
     Args:
         learner: its one part is the server's layers.
@@ -36,7 +39,7 @@ class Branch:
         self.lock = threading.Lock()
         self._seen = 0  # samples of the batch under way
         self._held: deque[tuple[Tensor, Tensor, Tensor]] = deque()
-        self._owed = False
+        self._owed: list[Afterwards] = []
         self._stepping = threading.Lock()
 
     @property
@@ -53,11 +56,16 @@ class Branch:
         return self.learner.position
 
     def settle(self) -> None:
-        """Take the step that is owed, if there is one; any thread may call this."""
+        """Do what is owed; any thread may call this."""
         with self._stepping:
-            if self._owed:
-                self._owed = False
-                self.learner.step()
+            while self._owed:
+                self._owed.pop(0)()
+
+    def learn(self, output: Tensor, inputs: Sequence[Tensor], gradient: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Go back from `output` to `inputs`, whose gradients it returns; those of the weights are owed."""
+        gradients, afterwards = input_gradients(output, inputs, gradient)
+        self._owed.append(afterwards)
+        return gradients
 
     def share(self, count: int, whole: Tensor) -> float:
         """Which share of a batch of `whole` (1,) samples so many are.
@@ -73,7 +81,8 @@ class Branch:
         """So many more samples of a batch have left their gradients; after the last of them a step is owed."""
         self._seen += count
         if self._seen == int(whole):
-            self._seen, self._owed = 0, True
+            self._seen = 0
+            self._owed.append(self.learner.step)
 
     def hold(self, activation: Tensor, features: Tensor, whole: Tensor) -> None:
         """Keep a forward pass until its gradient comes.

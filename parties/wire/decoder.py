@@ -127,20 +127,24 @@ class Decoder:
         return layout
 
     def _read_whole(self, piece: bytes, layout: Layout) -> TensorMessage:
-        """Read the only tensor where it lies, or cast it from there."""
-        slot = layout.slots[0]
+        """Read tensors where they lie, or cast them from there."""
+        start = layout.header_bytes
+        tensors = tuple([self._read(piece, slot, start + slot.start) for slot in layout.slots])
+        return TensorMessage(self._request_id, layout.kind, tensors)
+
+    def _read(self, piece: bytes, slot: Slot, offset: int) -> Tensor:
         array = None
         if slot.numpy is None:
             numbers = torch.frombuffer(
-                piece, dtype=slot.wire, offset=HEADER_BYTES, count=slot.length // slot.wire.itemsize
+                piece, dtype=slot.wire, offset=offset, count=slot.length // slot.wire.itemsize
             ).view(slot.shape)
         else:
-            array = np.ndarray(slot.shape, slot.numpy, piece, HEADER_BYTES)
+            array = np.ndarray(slot.shape, slot.numpy, piece, offset)
             numbers = torch.from_numpy(array)
         if slot.wire is not slot.original:
             numbers, array = numbers.to(slot.original), None
         self._check_finite(numbers, array)
-        return TensorMessage(self._request_id, layout.kind, (numbers,))
+        return numbers
 
     def _fill(self, index: int, slot: Slot, piece: bytes, offset: int) -> None:
         """Copy what `piece` holds of one tensor; a whole one that needs no cast is not even copied."""

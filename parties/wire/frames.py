@@ -61,10 +61,10 @@ def pieces_of(message: TensorMessage, layout: Layout) -> Iterator[bytes]:
     """The pieces of a message that was checked."""
     request_id = message.request_id.to_bytes(ID_BYTES, "little")
     if layout.whole:
-        numbers, slot = message.tensors[0], layout.slots[0]
-        if slot.wire is not slot.original:
-            numbers = numbers.detach().to(slot.wire)
-        parts = (layout.head, request_id, _buffer_of(numbers), layout.padding)
+        parts: list[Buffer] = [layout.head, request_id, layout.tail]
+        for numbers, slot in zip(message.tensors, layout.slots, strict=True):
+            wired = numbers if slot.wire is slot.original else numbers.detach().to(slot.wire)
+            parts += (_buffer_of(wired), slot.padding)
         return iter((b"".join(parts),))
     flats = [tensor.detach().cpu().contiguous().view(-1) for tensor in message.tensors]
     return _pieces([layout.head, request_id, layout.tail], layout, flats)

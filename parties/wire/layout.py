@@ -72,11 +72,12 @@ class Slot:
     start: int
     length: int
     numpy: np.dtype[Any] | None  # of the wire, where numpy has it
+    padding: bytes  # after it
 
     @property
     def end(self) -> int:
         """The first byte after it, and after its padding."""
-        return self.start + padded(self.length)
+        return self.start + self.length + len(self.padding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +89,16 @@ class Layout:
     tail: bytes  # the further headers
     slots: tuple[Slot, ...]
     payload: int
-    padding: bytes  # after the last tensor
-    whole: bool  # one tensor in one piece, which is the common case and the quick one
+
+    @property
+    def whole(self) -> bool:
+        """Whether it travels in one piece, which is the common case and the quick one."""
+        return self.payload <= CHUNK_BYTES
 
     @property
     def header_bytes(self) -> int:
         """How many bytes stand before the payload."""
         return HEADER_BYTES * len(self.slots)
-
-
-def padded(length: int) -> int:
-    """`length` rounded up so that the next payload starts aligned."""
-    return -(-length // ALIGNMENT) * ALIGNMENT
 
 
 class Rules:
@@ -164,9 +163,9 @@ class Rules:
             wire = wire_dtype_of(spec, self.wire_dtype)
             start = slots[-1].end if slots else 0
             length = batch * spec.elements * DTYPES[wire].itemsize
-            slots.append(
-                Slot((batch, *spec.shape), DTYPES[wire], spec.torch_dtype, start, length, NUMPY_DTYPES.get(wire))
-            )
+            padding = bytes(-length % ALIGNMENT)  # so that the next one starts aligned
+            shape = (batch, *spec.shape)
+            slots.append(Slot(shape, DTYPES[wire], spec.torch_dtype, start, length, NUMPY_DTYPES.get(wire), padding))
             sizes = (batch, *spec.shape, *(0,) * (MAX_DIMS - 1 - len(spec.shape)))
             headers += HEADER.pack(
                 MAGIC,
@@ -189,16 +188,7 @@ class Rules:
                 f"{payload}; send smaller batches, or raise max_message_bytes on both "
                 "ends"
             )
-        whole = len(slots) == 1 and payload <= CHUNK_BYTES
-        return Layout(
-            kind,
-            headers[:ID_AT],
-            headers[HEADER_BYTES:],
-            tuple(slots),
-            payload,
-            bytes(payload - slots[-1].start - slots[-1].length),
-            whole,
-        )
+        return Layout(kind, headers[:ID_AT], headers[HEADER_BYTES:], tuple(slots), payload)
 
 
 def check_terms(terms: Terms) -> None:
