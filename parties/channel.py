@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from parties.messages import Hello, Session, TensorMessage, Terms
 
@@ -28,7 +28,6 @@ class Endpoint(Protocol):
         ...
 
 
-@runtime_checkable
 class WorksAfterwards(Protocol):
     """An endpoint with work that its asker need not wait for."""
 
