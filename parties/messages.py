@@ -1,9 +1,10 @@
-"""All that may cross a boundary between parties, as frozen dataclasses."""
+"""All that may cross a boundary between parties, as immutable values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -84,8 +85,7 @@ class Terms:
     max_batch: int = 4096
 
 
-@dataclass(frozen=True)
-class TensorMessage:
+class TensorMessage(NamedTuple):
     """Tensors under one request id; a reply repeats the id of its request."""
 
     request_id: int

@@ -153,7 +153,8 @@ class GrpcChannel:
                 finally:
                     self._reading.release()
                     with self._lock:
-                        self._turn.notify_all()
+                        if self._followers:
+                            self._turn.notify_all()
             else:
                 self._follow(pending)
 

@@ -88,17 +88,9 @@ class Layout:
     head: bytes  # the first header up to the request id
     tail: bytes  # the further headers
     slots: tuple[Slot, ...]
+    header_bytes: int  # before the payload
     payload: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether it travels in one piece, which is the common case and the quick one."""
-        return self.payload <= CHUNK_BYTES
-
-    @property
-    def header_bytes(self) -> int:
-        """How many bytes stand before the payload."""
-        return HEADER_BYTES * len(self.slots)
+    whole: bool  # in one piece, which is the common case and the quick one
 
 
 class Rules:
@@ -188,7 +180,15 @@ class Rules:
                 f"{payload}; send smaller batches, or raise max_message_bytes on both "
                 "ends"
             )
-        return Layout(kind, headers[:ID_AT], headers[HEADER_BYTES:], tuple(slots), payload)
+        return Layout(
+            kind,
+            headers[:ID_AT],
+            headers[HEADER_BYTES:],
+            tuple(slots),
+            len(headers),
+            payload,
+            whole=payload <= CHUNK_BYTES,
+        )
 
 
 def check_terms(terms: Terms) -> None:
