@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from experiments.hosting.judging import MEAN_IMAGE, picture_doubts
 from experiments.hosting.record import Figures, HostedAttack, HostedUtility
 from experiments.hosting.scenario import PictureScenario
 from experiments.hosting.stage import HOSTED, PLAIN, Stage
-from experiments.metrics.identification import train_evaluator
 from experiments.metrics.image_similarity import similarity
+from experiments.metrics.recognition import train_recogniser
 from experiments.scenario import Named
 from experiments.statistics.intervals import summarise
 from experiments.target import train_target
@@ -31,7 +31,6 @@ from parties.datasets.dataset import DataError, LabelledImages, RawData, check_d
 from split_models.checkpoints import save_model, save_tensors
 from split_models.randomness import generator_for, seed_for
 from split_models.tensor_spec import TensorSpec
-from split_models.training import accuracy, predict
 
 CLASSES, SAMPLES = "classes", "held-out pictures"
 COMPARED = 10  # private pictures of a class with which an inverted one is compared
@@ -77,8 +76,8 @@ class PictureStage(Stage):
         return {CLASSES: train[torch.cat(first)], SAMPLES: self._data["victims"]}
 
     @functools.cached_property
-    def _evaluator(self) -> torch.nn.Module:
-        return train_evaluator(self._data["train"], self._classes, self.scenario.seed)
+    def _recogniser(self) -> Callable[[Tensor], Tensor]:
+        return train_recogniser(self._data["train"], self._classes, self.scenario.seed)
 
     @functools.cached_property
     def floors(self) -> dict[str, dict[str, Figures]]:
@@ -165,7 +164,7 @@ class PictureStage(Stage):
     def judge(self, part: str, found: Tensor) -> Figures:
         """Pictures (N, C, H, W) in [0, 1], by an independent classifier and by distance."""
         victims = self.victims[part]
-        identified = (predict(self._evaluator, found) == victims.labels).double().numpy()
+        identified = self._recognised(found, victims.labels).double().numpy()
         if part == SAMPLES:
             close = similarity(victims.images, found)
             values = {"identified": identified, "ssim": close.ssim, "psnr_db": close.psnr_db, "mse": close.mse}
@@ -188,7 +187,11 @@ class PictureStage(Stage):
     def doubts(self, attacks: Sequence[HostedAttack], utility: HostedUtility, defense: Named) -> list[str]:
         """Of attacks that show no more than the mean picture, and of the judge."""
         test = self._data["test"]
-        return picture_doubts(attacks, self.floors, accuracy(self._evaluator, test.images, test.labels))
+        right = self._recognised(test.images, test.labels).double().mean()
+        return picture_doubts(attacks, self.floors, float(right))
+
+    def _recognised(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self._recogniser(images).argmax(1) == labels
 
     def pictures(self) -> dict[str, Tensor]:
         """The private pictures that attacks are about."""
