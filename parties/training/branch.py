@@ -17,7 +17,7 @@ from parties.training.learner import Learner
 from split_models.checkpoints import load_tensors, save_tensors
 
 KEPT = 2  # checkpoints of each sort: an owner may have died before it wrote what belongs to the latest
-MOST_HELD = 16  # micro-batches of a U-shape whose second exchange is awaited
+MOST_HELD = 16  # micro-batches whose second exchange, or whose gradients, are put off
 NAME = re.compile(r"(\d{12})(\.turn)?\.safetensors")
 
 
@@ -39,7 +39,8 @@ class Branch:
         self.lock = threading.Lock()
         self._seen = 0  # samples of the batch under way
         self._held: deque[tuple[Tensor, Tensor, Tensor]] = deque()
-        self._owed: list[Afterwards] = []
+        self._owed: deque[Afterwards] = deque()  # gradients of the batch under way
+        self._complete = False  # is that batch?
         self._stepping = threading.Lock()
 
     @property
@@ -56,13 +57,21 @@ class Branch:
         return self.learner.position
 
     def settle(self) -> None:
-        """Do what is owed; any thread may call this."""
+        """Take the step that is owed, if a batch is complete; any thread may call this."""
         with self._stepping:
-            while self._owed:
-                self._owed.pop(0)()
+            if self._complete:
+                self._gather()
+                self._complete = False
+                self.learner.step()
+
+    def _gather(self) -> None:
+        while self._owed:
+            self._owed.popleft()()
 
     def learn(self, output: Tensor, inputs: Sequence[Tensor], gradient: Tensor | None = None) -> tuple[Tensor, ...]:
         """Go back from `output` to `inputs`, whose gradients it returns; those of the weights are owed."""
+        if len(self._owed) >= MOST_HELD:
+            self._gather()
         gradients, afterwards = input_gradients(output, inputs, gradient)
         self._owed.append(afterwards)
         return gradients
@@ -81,8 +90,7 @@ class Branch:
         """So many more samples of a batch have left their gradients; after the last of them a step is owed."""
         self._seen += count
         if self._seen == int(whole):
-            self._seen = 0
-            self._owed.append(self.learner.step)
+            self._seen, self._complete = 0, True
 
     def hold(self, activation: Tensor, features: Tensor, whole: Tensor) -> None:
         """Keep a forward pass until its gradient comes.
@@ -121,6 +129,7 @@ class Branch:
         self.settle()
         self._seen = 0
         self._held.clear()
+        self._owed.clear()
         self.learner.forget_gradients()
 
     def resume(self, position: int) -> None:

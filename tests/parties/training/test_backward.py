@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from parties.training.backward import input_gradients
+from parties.training.branch import MOST_HELD, Branch
+from parties.training.learner import Learner, Optimiser
 
 
 class Residual(nn.Module):
@@ -114,3 +116,12 @@ def test_several_inputs_each_get_theirs() -> None:
     expected = torch.autograd.grad(loss, [left, right], retain_graph=True)
     found, _ = input_gradients(loss, [left, right])
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_branch_puts_off_the_gradients_of_no_more_than_so_many_micro_batches() -> None:
+    layers = nn.Linear(4, 2)
+    branch = Branch(Learner({"server": layers}, Optimiser()), 2, None)
+    for number in range(MOST_HELD + 1):
+        activation = torch.randn(1, 4).requires_grad_()
+        branch.learn(branch.layers(activation).sum(), [activation])
+        assert (layers.weight.grad is None) == (number < MOST_HELD)
