@@ -31,8 +31,6 @@ class AdversarialSettings(AlignedSettings):
 
     adversarial: float = Field(default=0.1, ge=0, description="weight of the critic's verdict against cross-entropy")
     critic_learning_rate: float = Field(default=1e-3, gt=0, description="of the critic's Adam")
-    decoder_epochs: int = Field(default=15, ge=1)
-    width: int = Field(default=32, ge=1, description="channels of the decoder's layers")
     capacities: tuple[Capacity, ...] = Field(
         default=("plain",), min_length=1, description="decoders to train; of several, the best on validation images"
     )
