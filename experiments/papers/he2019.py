@@ -16,7 +16,7 @@ from attacks.attack import granted
 from attacks.knowledge import Knowledge, Observation
 from attacks.on_activations.aligned_shadow import AlignedShadow
 from experiments.metrics.image_similarity import similarity
-from experiments.papers.he2019_sizes import learnt_from, settings, sizes, training
+from experiments.papers.he2019_sizes import settings, sizes, training
 from experiments.papers.paper import Cell, Measured, Paper, Plan, Row, Workplace
 from experiments.papers.stage import everything
 from experiments.papers.trials import by_seed, pooled
@@ -116,7 +116,7 @@ class He2019(Paper):
         attack.progress = place.report
         generator = generator_for(cell.seed, "he2019", cell.row, cell.column)
         shadow = issubclass(ATTACKS[line.attack], AlignedShadow)
-        knowledge = held.knowledge(cell.column, line.same_set, learnt_from(shadow, plan))
+        knowledge = held.knowledge(cell.column, line.same_set, sizes(plan)["auxiliary"])
         with _quickly(plan, shadow):
             attack.prepare(granted(knowledge, ATTACKS[line.attack]), generator)
             images = attack.reconstruct(Observation(seen))
@@ -156,8 +156,11 @@ class He2019(Paper):
 
 
 CIFAR_NOTES = (
-    "the target and the shadows are computed in bfloat16, what is searched and solved is not",
-    "shadows learn from a third of the images that the others learn from",
+    "the target, the shadows and their decoders are computed in bfloat16, what is searched and solved is not",
+    "query-free at conv11 no shadow is trained: the statistics of what was observed tell the filter, up to a sign that "
+    "the tail tells, whatever is known of the net",
+    "query-free behind activations decoders read, one learnt on each of two shadows, and are drawn towards the mean "
+    "image as far as they misread each other's; published shadows are searched",
 )
 
 

@@ -21,11 +21,6 @@ def training(plan: Plan) -> dict[str, float]:
     return {**ways[plan.dataset], "epochs": 1} if plan.quick else ways[plan.dataset]
 
 
-def learnt_from(shadow: bool, plan: Plan) -> int:
-    """How many images an attack learns from; shadows of six convolutions are dear, and get fewer."""
-    return sizes(plan)["auxiliary"] // (3 if shadow and plan.dataset == "cifar10" else 1)
-
-
 def settings(attack: str, cut: str, plan: Plan) -> dict[str, Any]:
     """What differs from an attack's defaults: how long it may learn, and search."""
     chosen = _on_cifar if plan.dataset == "cifar10" else _on_mnist
@@ -55,20 +50,20 @@ def _on_cifar(at_a_convolution: bool) -> dict[str, dict[str, Any]]:
         "weights": (0.03, 0.3, 1.0, 3.0),
         "priors": ("total_variation", "pyramid"),  # the latter finds coarse shapes sooner behind pooling
     }
-    shadow = {"epochs": 3, "alignment_epochs": 3, "restarts": 1, "iterations": 100}
-    patient = {**shadow, "alignment_epochs": 12, "learning_rate": 6e-3}
+    # At a convolution the filter is told without any of this.
+    shadow = {"epochs": 2, "alignment_epochs": 5, "restarts": 2, "committee": True, "decoder_epochs": 3}
     decoder = {"epochs": 12, "width": 32, "capacities": ("linear",) if at_a_convolution else ("plain",)}
     return {
         "regularized_inversion": searched,
         "inverse_network": FILTER_ALONE if at_a_convolution else decoder,
         "random_queries": decoder,
-        "aligned_shadow": patient if at_a_convolution else shadow,
-        "foreign_shadow": patient if at_a_convolution else shadow,
+        "aligned_shadow": shadow,
+        "foreign_shadow": {**shadow, "learning_rate": 3e-3},
         "model_reconstruction": {"epochs": 8, "learning_rate": 5e-3 if at_a_convolution else 1e-3, **searched},
     }
 
 
-_SHADOW = {"iterations": 20, "epochs": 1, "alignment_epochs": 1, "restarts": 1}
+_SHADOW = {"iterations": 20, "epochs": 1, "alignment_epochs": 1, "restarts": 2, "decoder_epochs": 1}
 _QUICK: dict[str, dict[str, Any]] = {
     "regularized_inversion": {"iterations": 20},
     "model_reconstruction": {"iterations": 20, "epochs": 1},
