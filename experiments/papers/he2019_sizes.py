@@ -51,14 +51,15 @@ def _on_cifar(at_a_convolution: bool) -> dict[str, dict[str, Any]]:
         "priors": ("total_variation", "pyramid"),  # the latter finds coarse shapes sooner behind pooling
     }
     # At a convolution the filter is told without any of this.
-    shadow = {"epochs": 2, "alignment_epochs": 5, "restarts": 2, "committee": True, "decoder_epochs": 3}
+    shadow = {"epochs": 1, "alignment_epochs": 4, "restarts": 2, "committee": True, "decoder_epochs": 4}
+    cheaper = {**shadow, "epochs": 2, "alignment_epochs": 5, "learning_rate": 3e-3, "decoder_epochs": 3}
     decoder = {"epochs": 12, "width": 32, "capacities": ("linear",) if at_a_convolution else ("plain",)}
     return {
         "regularized_inversion": searched,
         "inverse_network": FILTER_ALONE if at_a_convolution else decoder,
         "random_queries": decoder,
         "aligned_shadow": shadow,
-        "foreign_shadow": {**shadow, "learning_rate": 3e-3},
+        "foreign_shadow": cheaper,
         "model_reconstruction": {"epochs": 8, "learning_rate": 5e-3 if at_a_convolution else 1e-3, **searched},
     }
 
