@@ -37,22 +37,48 @@ def unbiased_distance_correlation(first: Tensor, second: Tensor) -> Tensor:
     return _correlation(first, second, 4, hollow=True)
 
 
+def squared_distance_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """The biased statistic over *squared* distances, as Titcombe et al. release it: (N, …) and (N, …) → [0, 1].
+
+    It is a function of inner products alone, the root of the RV coefficient (linear CKA), and 0 for what depends on
+    the inputs without being correlated with them. Differentiable, also where samples coincide.
+
+    Raises:
+        ValueError: batches of different or fewer than 2 samples.
+    """
+    a, b = map(_unit_products, _paired(first, second, 2))
+    return (a * b).sum().clamp_min(_LEAST**2).sqrt()
+
+
 # The least distance correlation, and the least spread of distances, that is told from 0.
 _LEAST = 1e-6
 
 
 def _correlation(first: Tensor, second: Tensor, least: int, hollow: bool = False) -> Tensor:
+    correlation: Tensor = _Correlation.apply(*_paired(first, second, least), hollow)  # type: ignore[no-untyped-call]
+    return correlation
+
+
+def _paired(first: Tensor, second: Tensor, least: int) -> tuple[Tensor, Tensor]:
+    """Two batches of at least so many samples, as rows (N, D) of one dtype."""
     if len(first) != len(second) or len(first) < least:
         raise ValueError(
             f"expected two batches of the same {least} or more samples, got {len(first)} and {len(second)}"
         )
     dtype = torch.promote_types(first.dtype, second.dtype)
-    correlation: Tensor = _Correlation.apply(_rows(first).to(dtype), _rows(second).to(dtype), hollow)  # type: ignore[no-untyped-call]
-    return correlation
+    return _rows(first).to(dtype), _rows(second).to(dtype)
 
 
 def _rows(batch: Tensor) -> Tensor:
     return batch.flatten(1) if batch.ndim > 1 else batch[:, None]
+
+
+def _unit_products(rows: Tensor) -> Tensor:
+    """Squared distances less the means of rows and columns are -2 times these inner products: (N, N), of length 1."""
+    centred = rows - rows.mean(0)
+    products = centred @ centred.T
+    unit: Tensor = products / products.norm().clamp_min(_LEAST**2 * len(rows))
+    return unit
 
 
 class _Correlation(torch.autograd.Function):

@@ -10,18 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from defenses.defense import Defense, TrainingPlan
-from defenses.distance_correlation import distance_correlation, unbiased_distance_correlation
+from defenses.distance_correlation import (
+    distance_correlation,
+    squared_distance_correlation,
+    unbiased_distance_correlation,
+)
 from defenses.settings import checked, one_of
 
-FORMS = ("biased", "unbiased")
+FORMS = ("biased", "unbiased", "squared")
 
 
 class NoPeek(Defense):
     """Adds weight · dCor(inputs, activations) of each batch to the loss; afterwards activations go out as they are.
 
-    `form` is "biased", the published V-statistic, or "unbiased", the U-centred square where that is above 0. The
-    weight grows linearly from 0 over the first fraction `warmup` of training and falls back to 0 over the last fraction
-    `cooldown`. What it leaves is a network trained in another way, so an attacker who knows the head knows the defense.
+    `form` is "biased", the published V-statistic, "unbiased", the U-centred square where that is above 0, or "squared",
+    the V-statistic over squared distances, as Titcombe et al. (2021) trained. The weight grows linearly from 0 over the
+    first fraction `warmup` of training and falls back to 0 over the last fraction `cooldown`. What it leaves is a
+    network trained in another way, so an attacker who knows the head knows the defense.
     """
 
     name = "nopeek"
@@ -64,6 +69,8 @@ class NoPeek(Defense):
     def training_loss(self, inputs: Tensor, activations: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         if len(inputs) < (4 if self.form == "unbiased" else 2):  # too few to have a distance, or an unbiased one
             return super().training_loss(inputs, activations, labels, generator)
+        weight = self.weight * self._share
         if self.form == "unbiased":
-            return self.weight * self._share * unbiased_distance_correlation(inputs, activations).clamp_min(0)
-        return self.weight * self._share * distance_correlation(inputs, activations)
+            return weight * unbiased_distance_correlation(inputs, activations).clamp_min(0)
+        measure = squared_distance_correlation if self.form == "squared" else distance_correlation
+        return weight * measure(inputs, activations)

@@ -11,15 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from defenses.distance_correlation import distance_correlation, unbiased_distance_correlation
+from defenses.distance_correlation import (
+    distance_correlation,
+    squared_distance_correlation,
+    unbiased_distance_correlation,
+)
 
 
-def plain(first: Tensor, second: Tensor) -> float:
+def plain(first: Tensor, second: Tensor, power: int = 1) -> float:
     """The definition, written out entry by entry."""
 
     def centred(batch: Tensor) -> list[list[float]]:
         n = len(batch)
-        d = [[math.dist(p.flatten().tolist(), q.flatten().tolist()) for q in batch] for p in batch]
+        d = [[math.dist(p.flatten().tolist(), q.flatten().tolist()) ** power for q in batch] for p in batch]
         row = [sum(line) / n for line in d]
         return [[d[i][j] - row[i] - row[j] + sum(row) / n for j in range(n)] for i in range(n)]
 
@@ -41,12 +45,13 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 def test_equals_the_definition(n: int, p: int, q: int, seed: int) -> None:
     x, z = normal(n, p, seed=seed), normal(n, q, seed=seed + 1).square()
     assert float(distance_correlation(x, z)) == pytest.approx(plain(x, z), abs=1e-6)
+    assert float(squared_distance_correlation(x, z)) == pytest.approx(plain(x, z, power=2), abs=1e-6)
 
 
 def test_of_a_parabola() -> None:
     x = normal(2000)
-    # Squared distances, the mistake found in several code bases, would give about .09 here.
     assert float(distance_correlation(x, x.square())) == pytest.approx(0.545, abs=0.04)
+    assert float(squared_distance_correlation(x, x.square())) < 0.12, "blind to what is not linear"
 
 
 def test_of_itself_is_1_and_symmetric_and_blind_to_scale() -> None:
@@ -64,7 +69,8 @@ def test_the_bias_that_the_unbiased_form_removes() -> None:
     assert abs(unbiased) < 0.02
 
 
-FORMS = pytest.mark.parametrize("form", [distance_correlation, unbiased_distance_correlation])
+IN_CLOSED_FORM = [distance_correlation, unbiased_distance_correlation]
+FORMS = pytest.mark.parametrize("form", [*IN_CLOSED_FORM, squared_distance_correlation])
 Form = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -100,7 +106,7 @@ def test_gradients_keep_single_precision(form: Form) -> None:
     assert (single.grad - z.grad).norm() < 1e-5 * z.grad.norm()
 
 
-@FORMS
+@pytest.mark.parametrize("form", IN_CLOSED_FORM)
 def test_a_second_derivative_is_refused(form: Form) -> None:
     z = normal(6, 2).requires_grad_()
     with pytest.raises(NotImplementedError, match="got create_graph=True"):
@@ -111,6 +117,8 @@ def test_a_second_derivative_is_refused(form: Form) -> None:
 def test_batches_that_cannot_be_compared_are_refused(first: int, second: int) -> None:
     with pytest.raises(ValueError, match=f"got {first} and {second}"):
         distance_correlation(normal(first, 2), normal(second, 2))
+    with pytest.raises(ValueError, match=f"got {first} and {second}"):
+        squared_distance_correlation(normal(first, 2), normal(second, 2))
 
 
 def test_small_distances_are_exact_beside_large_ones() -> None:

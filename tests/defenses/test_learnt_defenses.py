@@ -8,7 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from defenses import Defense, DefenseError, FrozenSplit, TrainingPlan, make_defense, put_up
-from defenses.distance_correlation import distance_correlation, unbiased_distance_correlation
+from defenses.distance_correlation import (
+    distance_correlation,
+    squared_distance_correlation,
+    unbiased_distance_correlation,
+)
 from defenses.during_training.disco import Disco
 from defenses.during_training.proxy_adversary import reversed_gradient
 from split_models.randomness import layers_from
@@ -195,6 +199,16 @@ def test_nopeek_takes_the_unbiased_form() -> None:
     loss = float(nopeek.training_loss(images, given, torch.zeros(40), generator()))
     assert loss == pytest.approx(3 * float(unbiased_distance_correlation(images, given)))
     assert nopeek.training_loss(images[:3], given[:3], torch.zeros(3), generator()) == 0
+
+
+def test_nopeek_takes_squared_distances() -> None:
+    nopeek = make_defense("nopeek", {"weight": 3.0, "form": "squared"})
+    images, given = normal(8, 6), normal(8, 3, seed=2)
+    loss = float(nopeek.training_loss(images, given, torch.zeros(8), generator()))
+    assert loss == pytest.approx(3 * float(squared_distance_correlation(images, given)))
+    assert loss != pytest.approx(3 * float(distance_correlation(images, given)), rel=0.01)
+    with pytest.raises(DefenseError, match="nopeek: expected form as one of biased, unbiased, squared, got 'euclid'"):
+        make_defense("nopeek", {"weight": 3.0, "form": "euclid"})
 
 
 def test_distance_correlation_never_holds_a_cube() -> None:

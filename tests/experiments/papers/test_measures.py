@@ -5,20 +5,34 @@ from __future__ import annotations
 import pytest
 import torch
 
+from defenses import make_defense
+from defenses.distance_correlation import squared_distance_correlation
 from experiments.papers import abuadbba2020, titcombe2021
+from experiments.papers.paper import Cell, Plan
+from split_models.randomness import layers_from
+from split_models.tensor_spec import TensorSpec
+from split_models.zoo import build
 
 
-def test_distance_correlation_of_squared_distances_is_that_of_the_plain_definition() -> None:
-    x, z = torch.randn(20, 5, dtype=torch.double), torch.randn(20, 3, dtype=torch.double)
-    z[:, 0] += x[:, 0]
+def test_titcombes_target_learns_from_a_softmax_of_a_softmax() -> None:
+    spec, images = TensorSpec((1, 28, 28), low=0.0, high=1.0), torch.rand(3, 1, 28, 28)
+    name, _ = titcombe2021.LOSSES[titcombe2021.THEIRS]
+    with layers_from(torch.Generator().manual_seed(0)):
+        theirs = build(name, spec, 10)
+    with layers_from(torch.Generator().manual_seed(0)):
+        ours = build("titcombe", spec, 10)
+    assert torch.allclose(theirs(images), ours(images).softmax(1))
 
-    def centred(batch: torch.Tensor) -> torch.Tensor:
-        squares = (batch[:, None] - batch[None]).square().sum(2)
-        return squares - squares.mean(0) - squares.mean(1, keepdim=True) + squares.mean()
 
-    a, b = centred(x), centred(z)
-    expected = ((a * b).mean() / (a.square().mean() * b.square().mean()).sqrt()).sqrt()
-    assert titcombe2021._squared(x, z) == pytest.approx(float(expected))
+def test_titcombes_nopeek_reads_the_head_before_the_noise() -> None:
+    plan = Plan("mnist", seeds=1, quick=True)
+    cell = Cell(0, "", titcombe2021.THEIRS)
+    (entry,) = titcombe2021._scenario(cell, 0.5, 0.1, plan)["defenses"]
+    guard = make_defense("chain", {"parts": entry["parts"]})
+    x, z, labels = torch.rand(20, 5), torch.rand(20, 3), torch.zeros(20)
+    sent, added = guard.training_pass(x, z, labels, torch.Generator().manual_seed(0))
+    assert float(added) == pytest.approx(0.1 * float(squared_distance_correlation(x, z)))
+    assert not torch.equal(sent, z)
 
 
 def test_the_filter_that_is_the_beat_is_found_among_noise() -> None:
