@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,7 +33,14 @@ class PartyError(Exception):
 class Party:
     """One running process; made and owned by `Parties`."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, inbox: queue.Queue[tuple[Party, str]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        inbox: queue.Queue[tuple[Party, str]],
+        cores: Set[int] | None,
+    ) -> None:
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
@@ -41,6 +48,9 @@ class Party:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True
             )
+        if cores is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has died, which is told where it is asked
+                os.sched_setaffinity(self.process.pid, cores)
         threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
 
     def _read(self, inbox: queue.Queue[tuple[Party, str]]) -> None:
@@ -75,10 +85,10 @@ class Parties:
         self._inbox: queue.Queue[tuple[Party, str]] = queue.Queue()
         self._parties: dict[str, Party] = {}
 
-    def start(self, role: str, name: str) -> None:
-        """Start one more party; it is ready when it answers its first command."""
+    def start(self, role: str, name: str, cores: Set[int] | None = None) -> None:
+        """Start one more party, on these cores or on any; it is ready when it answers its first command."""
         command = [sys.executable, "-m", self._module, role, name]
-        self._parties[name] = Party(name, command, self._logs / f"{name}.log", self._inbox)
+        self._parties[name] = Party(name, command, self._logs / f"{name}.log", self._inbox, cores)
 
     def alive(self, name: str) -> bool:
         """Whether a party of this group runs."""

@@ -12,7 +12,9 @@ Why each of them:
 - **Threads.** Two processes with two torch threads each on two cores wait for each other; one thread a
   core is faster by far. And threads that wait for each other sleep instead of spinning: when another process
   wants the core, a spinning thread burns the very time that the one it waits for needs.
-- **Core.** Pinning is off by default, because only who starts all the processes knows which core is free.
+- **Cores.** Only who starts all the processes can say which of them keeps to which cores (`share_of_cores`), and does
+  so where they take turns: the system likes to wake a process on the core of the one that woke it, and what the two
+  could do at the same time, they then do one after the other.
 - **gRPC.** Its older event loop has fewer wake-ups a message. A grpc that no longer has it ignores this.
 """
 
@@ -56,6 +58,15 @@ def tune_process(processes: int = 2, core: int | None = None) -> Tuning:
     if core is not None:
         os.sched_setaffinity(0, {core})
     return Tuning(_tune_malloc(), _tune_threads(processes), core, _tune_grpc())
+
+
+def share_of_cores(place: int, processes: int) -> frozenset[int] | None:
+    """The cores for the `place`-th of so many processes; None, which is any core, where there are more than cores."""
+    if os.environ.get(SWITCH, "").lower() == "off" or not hasattr(os, "sched_getaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    each = len(cores) // processes
+    return frozenset(cores[place * each : (place + 1) * each]) if each else None
 
 
 def _tune_malloc() -> bool:

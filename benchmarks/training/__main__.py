@@ -18,6 +18,7 @@ from benchmarks.training.worker import CUTS
 from benchmarks.wire.__main__ import circumstances, table_of, write_record
 from experiments.provenance import provenance
 from parties.processes import Parties
+from parties.tuning import share_of_cores
 
 MODULE = "benchmarks.training.worker"
 RECORD = Path("experiments/reproductions/training/speed.json")
@@ -70,8 +71,9 @@ class Measured:
         self._parties, self._samples = parties, way.owners * steps * batch
         self.owners = [f"owner-{number}-{owner}" for owner in range(way.owners)]
         server = f"server-{number}"
-        for name in (server, *self.owners):
-            parties.start("party", name)
+        names = (server, *self.owners)
+        for place, name in enumerate(names):
+            parties.start("party", name, share_of_cores(place, len(names)) if way.threads == 1 else None)
         serving = {"name": network, "protocol": way.protocol, "owners": self.owners, "threads": way.threads}
         address = parties.ask({server: ("begin", serving)})[server]
         begin = {

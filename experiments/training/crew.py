@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from parties.processes import Parties
+from parties.tuning import share_of_cores
 
 SERVER = "server"
 MODULE = "experiments.training.party"
@@ -43,7 +44,8 @@ class TrainingCrew:
         with self._starting[name]:
             self._stop(name)
             group = self._groups[name] = Parties(MODULE, self._logs)
-            group.start("server" if name == SERVER else "owner", name)
+            cores = share_of_cores(list(self._begin).index(name), len(self._begin))
+            group.start("server" if name == SERVER else "owner", name, cores)
             self.begun[name] = self._ask(name, "begin", self._begin[name], max(self._patience_s, BEGINNING_S))
 
     def ask(self, name: str, method: str, **arguments: Any) -> Any:

@@ -51,6 +51,16 @@ def test_each_party_answers_for_itself(parties: Parties) -> None:
     assert parties.ask({}) == {}
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")
+def test_a_party_keeps_to_its_cores(parties: Parties) -> None:
+    cores = os.sched_getaffinity(0)
+    parties.start("plain", "a", {max(cores)})
+    parties.start("plain", "b")
+    pids = parties.ask({"a": ("pid", {}), "b": ("pid", {})})
+    assert os.sched_getaffinity(pids["a"]) == {max(cores)}
+    assert os.sched_getaffinity(pids["b"]) == cores
+
+
 def test_parties_work_at_the_same_time_and_report_progress(parties: Parties) -> None:
     for name in ("a", "b", "c"):
         parties.start("plain", name)

@@ -7,6 +7,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from parties.tuning import share_of_cores
+
 SCRIPT = """
 import json, os, sys
 from dataclasses import asdict
@@ -51,3 +55,12 @@ def test_tuning_can_be_turned_off() -> None:
 
 def test_what_the_user_has_set_is_kept() -> None:
     assert tuned(OMP_NUM_THREADS="3", GRPC_EXPERIMENTS="x")["grpc"] == "x"
+
+
+def test_every_process_has_its_share_of_the_cores_where_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 5, 7, 11})
+    assert [share_of_cores(place, 2) for place in range(2)] == [{2, 3}, {5, 7}]
+    assert [share_of_cores(place, 5) for place in range(5)] == [{2}, {3}, {5}, {7}, {11}]
+    assert share_of_cores(0, 6) is None
+    monkeypatch.setenv("UNSMASH_TUNING", "off")
+    assert share_of_cores(0, 2) is None
