@@ -94,10 +94,12 @@ class Measured:
         return float(self._samples / max(seconds.values()))
 
 
-def measure(network: str, batch: int, rounds: int, chosen: Sequence[Way], cores: int) -> list[dict[str, Any]]:
+def measure(
+    network: str, batch: int, rounds: int, samples: int, chosen: Sequence[Way], cores: int
+) -> list[dict[str, Any]]:
     """All ways and monolithic training in turn, A B C A B C; medians over the turns, ratios to the fastest alone."""
     rates: dict[str, list[float]] = defaultdict(list)
-    steps = max(1, SAMPLES[network] // batch)
+    steps = max(1, samples // batch)
     with tempfile.TemporaryDirectory() as logs, Parties(MODULE, Path(logs)) as parties:
         alone = monolithic(cores)
         for name, threads in alone.values():
@@ -138,13 +140,14 @@ def main() -> None:
         "--rows", nargs="+", choices=rows, default=rows, help="what to compare with monolithic training"
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns that everybody gets")
+    parser.add_argument("--samples", type=int, help="images of one turn; by default as many as take about a second")
     parser.add_argument("--record", type=Path, default=RECORD, help="where the record goes")
     arguments = parser.parse_args()
     chosen = [way for way in ways(cores) if way.row in arguments.rows]
     results = []
     for network in arguments.networks:
         for batch in arguments.batches:
-            found = measure(network, batch, arguments.rounds, chosen, cores)
+            found = measure(network, batch, arguments.rounds, arguments.samples or SAMPLES[network], chosen, cores)
             Console(width=130).print(table_of(f"{network}, batch {batch}", found))
             results += found
     record = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 def test_it_compares_and_records(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
-    sizes = ["--networks", "lenet", "--batches", "4", "--rounds", "1", "--steps", "2"]
+    sizes = ["--networks", "lenet", "--batches", "4", "--rounds", "1", "--samples", "8"]
     rows = ["--rows", "one owner, 2 micro-batches", "--record", str(path)]
     subprocess.run([sys.executable, "-m", "benchmarks.training", *sizes, *rows], check=True, capture_output=True)
     results = json.loads(path.read_text())["results"]
