@@ -42,31 +42,31 @@ class Tuning:
 
     malloc: bool = False
     threads: int | None = None
-    core: int | None = None
     grpc: bool = False
 
 
-def tune_process(processes: int = 2, core: int | None = None) -> Tuning:
+def tune_process(processes: int = 2) -> Tuning:
     """Tune this process for being one of `processes` that share the machine.
 
     Args:
         processes: how many busy processes share the cores.
-        core: the core to stay on; None leaves that to the system.
     """
-    if os.environ.get(SWITCH, "").lower() == "off":
+    if _off():
         return Tuning()
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-    return Tuning(_tune_malloc(), _tune_threads(processes), core, _tune_grpc())
+    return Tuning(_tune_malloc(), _tune_threads(processes), _tune_grpc())
 
 
 def share_of_cores(place: int, processes: int) -> frozenset[int] | None:
     """The cores for the `place`-th of so many processes; None, which is any core, where there are more than cores."""
-    if os.environ.get(SWITCH, "").lower() == "off" or not hasattr(os, "sched_getaffinity"):
+    if _off() or not hasattr(os, "sched_getaffinity"):
         return None
     cores = sorted(os.sched_getaffinity(0))
     each = len(cores) // processes
     return frozenset(cores[place * each : (place + 1) * each]) if each else None
+
+
+def _off() -> bool:
+    return os.environ.get(SWITCH, "").lower() == "off"
 
 
 def _tune_malloc() -> bool:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from attacks.attack import AttackSettings
-from attacks.decoders import Capacity, Pairs, Training, best_decoder
+from attacks.decoders import Capacity, Training
 from attacks.knowledge import Knowledge
 from attacks.on_activations.aligned_shadow import AlignedSettings, AlignedShadow, Loss
+from attacks.on_activations.shadow_readers import decoder_of
 from split_models.randomness import layers_from
 from split_models.tensor_spec import TensorSpec
 
@@ -56,23 +57,12 @@ class AdversarialShadow(AlignedShadow):
         return lambda made: weight * rival(made)
 
     def _inverted(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
-        assert knowledge.auxiliary is not None
-        settings, known = self.settings, knowledge.auxiliary
-        with torch.no_grad():
-            made, judged = (
-                torch.cat([self._shadow(group) for group in images.split(256)])
-                for images in (known.images, known.validation_images)
-            )
+        settings = self.settings
         training = Training(
             settings.decoder_epochs, settings.batch_size, settings.learning_rate, settings.width, settings.capacities
         )
-        decoder = best_decoder(
-            knowledge,
-            Pairs.fixed(made, known.images),
-            Pairs.fixed(judged, known.validation_images),
-            training,
-            generator,
-            lambda part: self.progress((1 + part) / 2),
+        decoder, _ = decoder_of(
+            self._shadow, knowledge, training, generator, lambda part: self.progress((1 + part) / 2)
         )
         self.notes.update(capacity=decoder.capacity, validation_mse=decoder.error)
         return decoder(activations)

@@ -69,17 +69,13 @@ def committee(
     assert knowledge.auxiliary is not None
     known, readers, judged = knowledge.auxiliary, [], []
     for number, shadow in enumerate(shadows):
-        made, held_out = _answers(shadow, known.images), _answers(shadow, known.validation_images)
-        decoder = best_decoder(
-            knowledge,
-            Pairs.fixed(made, known.images),
-            Pairs.fixed(held_out, known.validation_images),
-            training,
-            generator,
-            lambda part, number=number: report((number + part) / len(shadows)),  # type: ignore[misc]
-        )
+
+        def report_part(part: float, number: int = number) -> None:
+            report((number + part) / len(shadows))
+
+        decoder, made = decoder_of(shadow, knowledge, training, generator, report_part)
         readers.append(Reader(decoder, *_colours(made[:COLOURED])))
-        judged.append(held_out)
+        judged.append(_answers(shadow, known.validation_images))
     mean = known.images.mean(0)
     read = [
         _deviation([*readers[:left_out], *readers[left_out + 1 :]], answers, mean)
@@ -87,6 +83,22 @@ def committee(
     ]
     true = torch.cat([known.validation_images - mean] * len(read))
     return Committee(readers, mean, _trust(torch.cat(read), true))
+
+
+def decoder_of(
+    shadow: nn.Module,
+    knowledge: Knowledge,
+    training: Training,
+    generator: torch.Generator,
+    report: Progress = lambda fraction: None,
+) -> tuple[Fitted, Tensor]:
+    """The best decoder of what a shadow answers to the attacker's images, and those answers."""
+    assert knowledge.auxiliary is not None
+    known = knowledge.auxiliary
+    made = _answers(shadow, known.images)
+    learnt = Pairs.fixed(made, known.images)
+    judged = Pairs.fixed(_answers(shadow, known.validation_images), known.validation_images)
+    return best_decoder(knowledge, learnt, judged, training, generator, report), made
 
 
 def _answers(shadow: nn.Module, images: Tensor) -> Tensor:

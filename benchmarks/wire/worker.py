@@ -34,10 +34,9 @@ UNTUNED = {"unary protobuf", "torch rpc"}
 
 def make(name: str, core: int) -> Contender:
     """The contender, imported only after its process was tuned."""
-    if name in UNTUNED:
-        os.sched_setaffinity(0, {core})
-    else:
-        tune_process(core=core)
+    os.sched_setaffinity(0, {core})
+    if name not in UNTUNED:
+        tune_process()
     module, _, kind = CONTENDERS[name].partition(".")
     made = getattr(importlib.import_module(f"benchmarks.wire.{module}"), kind)()
     if not isinstance(made, Contender):
