@@ -139,7 +139,7 @@ class GrpcChannel:
         pending = PendingReply(self, message, layout)
         self._unanswered.append(pending)
         self.cost.requests += 1
-        self._stream.send(message, layout)
+        self._stream.send(message, layout, alone=len(self._unanswered) == 1)
         return pending
 
     def wait_for(self, pending: PendingReply) -> None:

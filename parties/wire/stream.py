@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ REFUSALS = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
 LOSSES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+LET_GO_S = 0.02
+"""How long at most a thread steps aside until its request is out."""
 
 
 class StreamLost(WireError):
@@ -56,7 +60,8 @@ class SessionStream:
         open_timeout_s: float,
     ) -> None:
         self._address, self._cost = address, cost
-        self._outbox: queue.SimpleQueue[tuple[TensorMessage, Layout] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[TensorMessage, Layout, bool] | None] = queue.SimpleQueue()
+        self._sent: queue.SimpleQueue[int] = queue.SimpleQueue()  # ids of requests that somebody steps aside for
         self._why_cancelled: WireError | None = None
         self.over = False
         self._channel = self._connect(limits, security)
@@ -100,10 +105,13 @@ class SessionStream:
         """gRPC asks for the next piece only when the last one is on its way: nothing piles up."""
         yield control.pack_hello(hello)
         while (request := self._outbox.get()) is not None:
-            for piece in pieces_of(*request):
+            message, layout, watched = request
+            for piece in pieces_of(message, layout):
                 self._cost.bytes_up += len(piece)
                 yield piece
-            del request
+            if watched:
+                self._sent.put(message.request_id)
+            del request, message, piece
 
     def _accepted(self) -> Terms:
         answer = control.unpack(self._next_piece(opening=True))
@@ -114,9 +122,18 @@ class SessionStream:
             raise ProtocolViolation(f"{self._address}: expected an answer to the opening of a session")
         return control.unpack_accepted(answer.accepted)
 
-    def send(self, message: TensorMessage, layout: Layout) -> None:
-        """Queue one checked request; the caller bounds how many are unanswered."""
-        self._outbox.put((message, layout))
+    def send(self, message: TensorMessage, layout: Layout, alone: bool = False) -> None:
+        """Queue one checked request; the caller bounds how many are unanswered.
+
+        If it is the only one, and small, return when it is out: to get ready for the reply takes this thread a tenth
+        of the round trip, and gRPC's thread cannot send meanwhile.
+        """
+        watched = alone and layout.whole
+        self._outbox.put((message, layout, watched))
+        if watched:
+            with contextlib.suppress(queue.Empty):  # a matter of speed alone, so not for long
+                while self._sent.get(timeout=LET_GO_S) != message.request_id:
+                    pass  # one that took too long
 
     def receive(self) -> TensorMessage | tuple[int, Exception]:
         """The next reply, or the id of a request with the typed error it got instead; blocks.
