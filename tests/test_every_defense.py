@@ -325,7 +325,8 @@ def test_more_strength_is_more_distortion(name: str) -> None:
     given = activations(8, 40)
     case = CASES[name]
     strengths = ([] if case.off is None else [case.off]) + [case.felt, STRONG[name]]
-    distances = [float((ready(name, s, (40,)).protect(given, generator()) - given).norm()) for s in strengths]
+    sent = [ready(name, strength, (40,)).protect(given, generator()).detach() for strength in strengths]
+    distances = [float((one - given).norm()) for one in sent]
     assert distances == sorted(set(distances))
 
 
