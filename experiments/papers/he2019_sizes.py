@@ -47,8 +47,8 @@ def _on_mnist(at_a_convolution: bool) -> dict[str, dict[str, Any]]:
 def _on_cifar(at_a_convolution: bool) -> dict[str, dict[str, Any]]:
     searched = {
         "iterations": 300,
-        "weights": (0.03, 0.3, 1.0, 3.0),
-        "priors": ("total_variation", "pyramid"),  # the latter finds coarse shapes sooner behind pooling
+        "weights": (0.03, 0.3, 1.0, 3.0) if at_a_convolution else (0.3, 1.0, 3.0),
+        "priors": ("total_variation", "pyramid") if at_a_convolution else ("learned",),
     }
     # At a convolution the filter is told without any of this.
     shadow = {"epochs": 1, "alignment_epochs": 4, "restarts": 2, "committee": True, "decoder_epochs": 4}
@@ -56,7 +56,7 @@ def _on_cifar(at_a_convolution: bool) -> dict[str, dict[str, Any]]:
     decoder = {"epochs": 12, "width": 32, "capacities": ("linear",) if at_a_convolution else ("plain",)}
     return {
         "regularized_inversion": searched,
-        "inverse_network": FILTER_ALONE if at_a_convolution else decoder,
+        "inverse_network": FILTER_ALONE if at_a_convolution else {**decoder, "capacities": ("residual",)},
         "random_queries": decoder,
         "aligned_shadow": shadow,
         "foreign_shadow": cheaper,

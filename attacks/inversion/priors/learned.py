@@ -12,7 +12,7 @@ from attacks.knowledge import Capability, Knowledge
 from attacks.sightings import average
 from split_models.tensor_spec import TensorSpec
 
-TRAINING = Training(epochs=12, batch_size=32, learning_rate=2e-3, width=32)
+TRAINING = Training(epochs=12, batch_size=32, learning_rate=2e-3, width=32, capacities=("residual",))
 
 
 class LearnedPrior(Prior):
