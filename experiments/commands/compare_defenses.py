@@ -101,7 +101,8 @@ def _tuned(
             if name in notes["skipped"]:
                 console.print(f"[yellow]left out[/] {name}: {escape(notes['skipped'][name])}", highlight=False)
             finished(f"tuning {name}")
-    return chosen, notes
+    in_order = {drop: {name: found[name] for name in names if name in found} for drop, found in chosen.items()}
+    return in_order, notes
 
 
 def _tuned_study(study: Study, chosen: dict[float, dict[str, dict[str, Any]]]) -> dict[str, Any]:
