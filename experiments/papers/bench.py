@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatch
@@ -131,8 +132,13 @@ def write_comparison(paper: Paper, plan: Plan, folder: Path) -> tuple[list[Row],
         "provenance": provenance(),
     }
     path = folder / f"{paper.name}-{plan.dataset}{'-quick' if plan.quick else ''}.json"
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(path, (_figures_in_lines(json.dumps(content, indent=1)) + "\n").encode())
     return rows, path
+
+
+def _figures_in_lines(text: str) -> str:
+    """JSON with each list of numbers on one line, which takes half the bytes and can be read."""
+    return re.sub(r'\[[^][{}"]*\]', lambda found: " ".join(found[0].split()), text)
 
 
 def _rounded(value: Any) -> Any:
