@@ -139,7 +139,7 @@ def write_comparison(paper: Paper, plan: Plan, folder: Path) -> tuple[list[Row],
 def _figures_in_lines(text: str) -> str:
     """JSON with what holds nothing but numbers on one line, which takes half the bytes and can be read."""
     numbers = r'\[[^][{}"]*\]|\{(?:\s*"[^"\s]*": [-+.\w]+,?)*\s*\}'
-    return re.sub(numbers, lambda found: " ".join(found[0].split()), text)
+    return re.sub(numbers, lambda found: "".join(found[0].split()), text)
 
 
 def _rounded(value: Any) -> Any:
