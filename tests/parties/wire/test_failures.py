@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from parties.messages import Kind, Role, Session, SessionRefused, TensorMessage,
 from parties.wire.client import GrpcChannel
 from parties.wire.limits import Limits
 from parties.wire.server import CLOSING_S, GrpcServer
+from parties.wire.stream import LET_GO_S
 from split_models.tensor_spec import TensorSpec
 from tests.parties.wire.endpoints import ACTIVATION, Recorder, activation, eventually, hello
 
@@ -73,6 +75,16 @@ def test_a_dead_or_frozen_owner_is_noticed(start: Start, number: signal.Signals)
         assert server.open_sessions == 0
         with GrpcChannel(server.address, hello()) as channel:
             assert channel.call(activation(1)).request_id == 1
+
+
+def test_a_thread_steps_aside_for_its_request_only_for_a_moment() -> None:
+    with GrpcServer(Recorder()) as server, GrpcChannel(server.address, hello()) as channel:
+        assert channel.call(activation(1)).request_id == 1
+        assert channel._stream is not None
+        channel._stream._outbox = queue.SimpleQueue()  # gRPC's thread waits at the other one, and sends nothing
+        begun = time.monotonic()
+        assert not channel.submit(activation(2)).done()
+        assert LET_GO_S <= time.monotonic() - begun < SLACK_S
 
 
 def test_a_request_that_a_killed_server_left_is_answered_by_its_successor(start: Start) -> None:
@@ -233,6 +245,7 @@ def test_a_signal_that_another_thread_catches_ends_the_process_too() -> None:
 import signal, threading
 from parties.wire.drain import serve_until_told
 from parties.wire.server import CLOSING_S, GrpcServer
+from parties.wire.stream import LET_GO_S
 from tests.parties.wire.endpoints import Recorder
 catch = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 threading.Timer(1, catch).start()
