@@ -157,8 +157,8 @@ class He2019(Paper):
 
 CIFAR_NOTES = (
     "the target, the shadows and their decoders are computed in bfloat16, what is searched and solved is not",
-    "behind activations the white box and model reconstruction search near what a decoder says that they taught with the "
-    "auxiliary images, which the published ones do not have; it and inverse networks have residual blocks",
+    "behind activations the white box and model reconstruction search near what a decoder says that they taught with "
+    "the auxiliary images, which the published ones do not have; it and inverse networks have residual blocks",
     "query-free at conv11 no shadow is trained: the statistics of what was observed tell the filter, up to a sign that "
     "the tail tells, whatever is known of the net",
     "query-free behind activations decoders read, one learnt on each of two shadows, and are drawn towards the mean "
