@@ -114,8 +114,8 @@ class _Correlation(torch.autograd.Function):
                 "expected one derivative, got create_graph=True: distance correlation has no second"
             )
         x, x_pulls, z, z_pulls = ctx.saved_tensors
-        along_x = None if x is None else (gradients[0] * x_pulls) @ x
-        along_z = None if z is None else (gradients[0] * z_pulls) @ z
+        along_x = None if x is None else _inner(gradients[0] * x_pulls, x.T)
+        along_z = None if z is None else _inner(gradients[0] * z_pulls, z.T)
         return along_x, along_z, None
 
 
@@ -143,7 +143,7 @@ def _distances(*batches: Tensor) -> Tensor:
     torch.cdist is exact without that product, and then takes as long as training a network; with it, small distances
     are lost to cancellation. Here they are the only ones that are computed without.
     """
-    products = _products(*batches)
+    products = torch.stack([_inner(points, points) for points in batches])
     energies = products.diagonal(dim1=1, dim2=2)
     sums = energies[:, None] + energies[:, :, None]
     squared = torch.sub(sums, products, alpha=2)
@@ -157,16 +157,14 @@ def _distances(*batches: Tensor) -> Tensor:
     return distances
 
 
-def _products(*batches: Tensor) -> Tensor:
-    """Inner products of all pairs, each computed once: a strip of columns at a time, from the diagonal down."""
-    count = len(batches[0])
-    products = batches[0].new_empty(len(batches), count, count)
-    for points, found in zip(batches, products, strict=True):
-        for start in range(0, count, _STRIP):
-            strip, below = slice(start, start + _STRIP), slice(start + _STRIP, None)
-            torch.mm(points[start:], points[strip].T, out=found[start:, strip])
-            found[strip, below] = found[below, strip].T
-    return products
+def _inner(left: Tensor, right: Tensor) -> Tensor:
+    """Inner products of the rows of two matrices: (N, D) and (M, D) → (N, M)."""
+    if _ONEDNN and left.device.type == "cpu" and left.dtype == torch.float32:
+        inner: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
+        return inner
+    return left @ right.T
 
 
-_STRIP = 32  # narrower strips save more products, and each takes longer
+# torch's own products go through MKL, which keeps to half of the width of some makers' processors; oneDNN, which its
+# convolutions go through, takes what it finds. (A public call that reaches it would first copy into its own layout.)
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
