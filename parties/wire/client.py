@@ -180,7 +180,7 @@ class GrpcChannel:
 
     def _settle_oldest(self, request_id: int, outcome: TensorMessage | Exception) -> None:
         with self._lock:
-            self._check_reply_id(request_id)
+            self._check_reply_id(request_id)  # once more: somebody may have closed the channel
             pending = self._unanswered.popleft()
             self.cost.seconds += time.perf_counter() - pending.sent_at
             pending.settle(outcome)

@@ -21,10 +21,10 @@ from parties.wire.layout import (
     MAGIC,
     MAX_DIMS,
     MAX_TENSORS,
-    REMEMBERED,
     Layout,
     Rules,
     Slot,
+    remember,
 )
 
 with warnings.catch_warnings():
@@ -62,7 +62,7 @@ class Decoder:
     """
 
     def __init__(self, rules: Rules, check_id: Callable[[int], None] | None = None) -> None:
-        self._rules = rules
+        self._rules, self._checks_finite = rules, rules.check_finite
         self._check_id = check_id or IncreasingIds()
         self._known: dict[bytes, Layout] = {}  # one-tensor headers that were checked already
         self._layout: Layout | None = None
@@ -80,20 +80,27 @@ class Decoder:
         Raises:
             ProtocolViolation: the piece does not fit; this decoder must not be used again.
         """
-        offset, layout = 0, self._layout
-        if layout is None:
-            layout = self._known.get(piece[:ID_AT]) or self._read_headers(piece)
-            self._request_id = int.from_bytes(piece[ID_AT:HEADER_BYTES], "little")
-            offset = layout.header_bytes
-            self._received = 0
+        if self._layout is not None:
+            return self._go_on(piece, 0, self._layout)
+        # A line of Python costs several times as much just after a thread was woken as in a loop: few lines for most.
+        layout = self._known.get(piece[:ID_AT]) or self._read_headers(piece)
+        request_id = self._request_id = int.from_bytes(piece[ID_AT:HEADER_BYTES], "little")
+        offset = layout.header_bytes
+        if layout.whole:
+            if len(piece) != offset + layout.payload:
+                raise _wrong_size(layout.payload, len(piece) - offset)
+            self._check_id(request_id)
+            return TensorMessage(request_id, layout.kind, self._read_whole(piece, layout.slots, offset))
+        if len(piece) != offset + CHUNK_BYTES:
+            raise _wrong_size(CHUNK_BYTES, len(piece) - offset)
+        self._check_id(request_id)
+        self._layout, self._targets, self._received = layout, [None] * len(layout.slots), 0
+        return self._go_on(piece, offset, layout)
+
+    def _go_on(self, piece: bytes, offset: int, layout: Layout) -> TensorMessage | None:
         body, expected = len(piece) - offset, min(CHUNK_BYTES, layout.payload - self._received)
         if body != expected:
-            raise ProtocolViolation(f"expected a piece with {expected} bytes of payload, got {body}")
-        if self._layout is None:
-            self._check_id(self._request_id)
-            if layout.whole:
-                return self._read_whole(piece, layout)
-            self._layout, self._targets = layout, [None] * len(layout.slots)
+            raise _wrong_size(expected, body)
         for index, slot in enumerate(layout.slots):
             self._fill(index, slot, piece, offset)
         self._received += body
@@ -121,30 +128,31 @@ class Decoder:
         if (piece[:ID_AT], piece[HEADER_BYTES : count * HEADER_BYTES]) != (layout.head, layout.tail):
             raise ProtocolViolation(_difference(layout, fields))
         if count == 1:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[piece[:ID_AT]] = layout
+            remember(self._known, piece[:ID_AT], layout)
         return layout
 
-    def _read_whole(self, piece: bytes, layout: Layout) -> TensorMessage:
+    def _read_whole(self, piece: bytes, slots: tuple[Slot, ...], offset: int) -> tuple[Tensor, ...]:
         """Read tensors where they lie, or cast them from there."""
-        start = layout.header_bytes
-        tensors = tuple([self._read(piece, slot, start + slot.start) for slot in layout.slots])
-        return TensorMessage(self._request_id, layout.kind, tensors)
+        tensors: list[Tensor] = []
+        for slot in slots:
+            if slot.plain:
+                array: Array = np.ndarray(slot.shape, slot.numpy, piece, offset + slot.start)
+                numbers = torch.from_numpy(array)
+                if self._checks_finite and not math.isfinite(np.vdot(array, array)):
+                    self._check_finite(numbers)  # it may have overflowed
+            else:
+                numbers = self._read_cast(piece, slot, offset + slot.start)
+                self._check_finite(numbers)
+            tensors.append(numbers)
+        return tuple(tensors)
 
-    def _read(self, piece: bytes, slot: Slot, offset: int) -> Tensor:
-        array = None
+    def _read_cast(self, piece: bytes, slot: Slot, offset: int) -> Tensor:
         if slot.numpy is None:
-            numbers = torch.frombuffer(
-                piece, dtype=slot.wire, offset=offset, count=slot.length // slot.wire.itemsize
-            ).view(slot.shape)
-        else:
-            array = np.ndarray(slot.shape, slot.numpy, piece, offset)
-            numbers = torch.from_numpy(array)
-        if slot.wire is not slot.original:
-            numbers, array = numbers.to(slot.original), None
-        self._check_finite(numbers, array)
-        return numbers
+            count = slot.length // slot.wire.itemsize
+            numbers = torch.frombuffer(piece, dtype=slot.wire, offset=offset, count=count).view(slot.shape)
+        else:  # which takes less than torch's own call
+            numbers = torch.from_numpy(np.ndarray(slot.shape, slot.numpy, piece, offset))
+        return numbers.to(slot.original)
 
     def _fill(self, index: int, slot: Slot, piece: bytes, offset: int) -> None:
         """Copy what `piece` holds of one tensor; a whole one that needs no cast is not even copied."""
@@ -172,7 +180,7 @@ class Decoder:
             target[start : start + HOT_NUMBERS] = part
 
     def _check_finite(self, numbers: Tensor, array: Array | None = None) -> None:
-        if self._rules.check_finite and not all_finite(numbers, array):
+        if self._checks_finite and not all_finite(numbers, array):
             raise ProtocolViolation(
                 f"request {self._request_id}: expected finite values, got NaN or "
                 "infinity; where float16 is too narrow for them, open the session "
@@ -198,6 +206,10 @@ def all_finite(numbers: Tensor, array: Array | None = None) -> bool:
         return True
     low, high = torch.aminmax(numbers)  # NaN in, NaN out
     return math.isfinite(low.item()) and math.isfinite(high.item())
+
+
+def _wrong_size(expected: int, got: int) -> ProtocolViolation:
+    return ProtocolViolation(f"expected a piece with {expected} bytes of payload, got {got}")
 
 
 _FIELDS = (

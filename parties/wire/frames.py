@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from parties.messages import ProtocolViolation, TensorMessage, WireError
-from parties.wire.layout import CHUNK_BYTES, ID_BYTES, Layout, Rules, Slot
+from parties.wire.layout import CHUNK_BYTES, ID_BYTES, Layout, Looks, Rules, Slot, remember
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+_look = attrgetter("shape", "dtype")
 
 
 def check_outgoing(message: TensorMessage, rules: Rules) -> Layout:
@@ -21,27 +25,36 @@ def check_outgoing(message: TensorMessage, rules: Rules) -> Layout:
     Raises:
         WireError: the message does not fit the session's terms.
     """
-    specs = rules.kinds.get(message.kind)
+    request_id, kind, tensors = message
+    if not 0 <= request_id < 1 << 64:
+        raise WireError(f"expected a request id of 64 bits without a sign, got {request_id}")
+    # A line of Python costs several times as much just after a thread was woken as in a loop: few lines for most.
+    looks = (kind, tuple(map(_look, tensors)))
+    layout = rules.known_looks.get(looks)
+    if layout is None:
+        layout = _layout_of(looks, rules)
+        remember(rules.known_looks, looks, layout)
+    return layout
+
+
+def _layout_of(looks: Looks, rules: Rules) -> Layout:
+    kind, tensors = looks
+    specs = rules.kinds.get(kind)
     if specs is None:
-        raise WireError(f"this session carries {rules.names()}, not {message.kind.name}; open one with that role")
-    if len(message.tensors) != len(specs):
-        raise WireError(f"{message.kind.name}: expected {len(specs)} tensors, got {len(message.tensors)}")
-    if not 0 <= message.request_id < 1 << 64:
-        raise WireError(f"expected a request id of 64 bits without a sign, got {message.request_id}")
-    for index, (tensor, spec) in enumerate(zip(message.tensors, specs, strict=True)):
-        shape = tensor.shape
+        raise WireError(f"this session carries {rules.names()}, not {kind.name}; open one with that role")
+    if len(tensors) != len(specs):
+        raise WireError(f"{kind.name}: expected {len(specs)} tensors, got {len(tensors)}")
+    for index, ((shape, dtype), spec) in enumerate(zip(tensors, specs, strict=True)):
         if shape[1:] != spec.shape or len(shape) != len(spec.shape) + 1:
             raise WireError(
-                f"{message.kind.name} tensor {index}: expected shape (N, "
-                f"{', '.join(map(str, spec.shape))}), got {tuple(shape)}"
+                f"{kind.name} tensor {index}: expected shape (N, {', '.join(map(str, spec.shape))}), got {tuple(shape)}"
             )
-        if tensor.dtype != spec.torch_dtype:
+        if dtype != spec.torch_dtype:
             raise WireError(
-                f"{message.kind.name} tensor {index}: expected dtype {spec.dtype}, "
-                f"got {tensor.dtype}; convert it with .to()"
+                f"{kind.name} tensor {index}: expected dtype {spec.dtype}, got {dtype}; convert it with .to()"
             )
     try:
-        return rules.layout(message.kind, tuple([tensor.shape[0] for tensor in message.tensors]))
+        return rules.layout(kind, tuple([shape[0] for shape, _ in tensors]))
     except ProtocolViolation as violation:
         raise WireError(str(violation)) from None
 
@@ -59,15 +72,13 @@ def encode(message: TensorMessage, rules: Rules) -> Iterator[bytes]:
 
 def pieces_of(message: TensorMessage, layout: Layout) -> Iterator[bytes]:
     """The pieces of a message that was checked."""
-    request_id = message.request_id.to_bytes(ID_BYTES, "little")
+    headers: list[Buffer] = [layout.head, message.request_id.to_bytes(ID_BYTES, "little"), layout.tail]
     if layout.whole:
-        parts: list[Buffer] = [layout.head, request_id, layout.tail]
         for numbers, slot in zip(message.tensors, layout.slots, strict=True):
-            wired = numbers if slot.wire is slot.original else numbers.detach().to(slot.wire)
-            parts += (_buffer_of(wired), slot.padding)
-        return iter((b"".join(parts),))
+            headers += (_buffer_of(numbers if slot.plain else numbers.detach().to(slot.wire)), slot.padding)
+        return iter((b"".join(headers),))
     flats = [tensor.detach().cpu().contiguous().view(-1) for tensor in message.tensors]
-    return _pieces([layout.head, request_id, layout.tail], layout, flats)
+    return _pieces(headers, layout, flats)
 
 
 def _pieces(headers: list[Buffer], layout: Layout, flats: list[Tensor]) -> Iterator[bytes]:

@@ -73,6 +73,7 @@ class Slot:
     length: int
     numpy: np.dtype[Any] | None  # of the wire, where numpy has it
     padding: bytes  # after it
+    plain: bool  # 32- or 64-bit floats that are not cast, which is the common case and the quick one
 
     @property
     def end(self) -> int:
@@ -91,6 +92,17 @@ class Layout:
     header_bytes: int  # before the payload
     payload: int
     whole: bool  # in one piece, which is the common case and the quick one
+
+
+Looks = tuple[Kind, tuple[tuple[torch.Size, torch.dtype], ...]]
+"""Of a message: its kind, and the shapes and dtypes of its tensors."""
+
+
+def remember(known: dict[Any, Layout], key: object, layout: Layout) -> None:
+    """Keep a layout for the next time; a peer must not fill our memory with batch sizes."""
+    if len(known) >= REMEMBERED:
+        known.clear()
+    known[key] = layout
 
 
 class Rules:
@@ -115,6 +127,7 @@ class Rules:
         self.kinds, self.wire_dtype, self.max_batch = kinds, wire_dtype, max_batch
         self.max_message_bytes, self.check_finite = max_message_bytes, check_finite
         self._layouts: dict[tuple[Kind, tuple[int, ...]], Layout] = {}
+        self.known_looks: dict[Looks, Layout] = {}  # what was found to be allowed to be sent
 
     @classmethod
     def for_requests(cls, terms: Terms, wire_dtype: str, limits: Limits) -> Rules:
@@ -139,9 +152,7 @@ class Rules:
         layout = self._layouts.get((kind, batches))
         if layout is None:
             layout = self._lay_out(kind, batches)
-            if len(self._layouts) >= REMEMBERED:  # a peer must not fill our memory with batch sizes
-                self._layouts.clear()
-            self._layouts[kind, batches] = layout
+            remember(self._layouts, (kind, batches), layout)
         return layout
 
     def _lay_out(self, kind: Kind, batches: tuple[int, ...]) -> Layout:
@@ -157,7 +168,10 @@ class Rules:
             length = batch * spec.elements * DTYPES[wire].itemsize
             padding = bytes(-length % ALIGNMENT)  # so that the next one starts aligned
             shape = (batch, *spec.shape)
-            slots.append(Slot(shape, DTYPES[wire], spec.torch_dtype, start, length, NUMPY_DTYPES.get(wire), padding))
+            plain = wire == spec.dtype and wire in ("float32", "float64")
+            slots.append(
+                Slot(shape, DTYPES[wire], spec.torch_dtype, start, length, NUMPY_DTYPES.get(wire), padding, plain)
+            )
             sizes = (batch, *spec.shape, *(0,) * (MAX_DIMS - 1 - len(spec.shape)))
             headers += HEADER.pack(
                 MAGIC,

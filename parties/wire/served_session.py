@@ -73,14 +73,19 @@ class ServedSession:
     def _serve(self, session: Session, requests: Iterator[bytes]) -> Iterator[bytes]:
         decoder = Decoder(Rules.for_requests(session.terms, session.hello.wire_dtype, self._limits))
         replies = Rules.for_replies(session.terms, session.hello.wire_dtype, self._limits)
+        halfway = False
         self._rest()
         for piece in requests:
             self._between_requests = False
-            if not decoder.halfway:
-                self._wait_for("the rest of a message", self._limits.request_timeout_s)
+            if not halfway:
+                self._deadline = None
             message = decoder.feed(piece)
             if message is None:
+                if not halfway:
+                    self._wait_for("the rest of a message", self._limits.request_timeout_s)
+                halfway = True
                 continue
+            halfway = False
             yield from self._answer(session, message, replies)
             del message, piece  # nothing of a message outlives it while the session rests
             if self._draining:
@@ -97,7 +102,7 @@ class ServedSession:
         except WireError as error:
             pieces = iter([control.pack_failure(error, message.request_id)])
         self._wait_for("its reply to be read", self._limits.request_timeout_s)
-        yield from pieces
+        return pieces
 
     def _wait_for(self, what: str, timeout_s: float) -> None:
         self._waits_for, self._deadline = what, time.monotonic() + timeout_s
