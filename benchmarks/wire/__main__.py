@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.wire.measurements import (
-    CONNECTIONS,
     IN_FLIGHT,
     ROWS,
     SIZES,
@@ -95,7 +94,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="payloads to compare")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="what to compare with raw TCP")
-    parser.add_argument("--rounds", type=int, default=3, help="turns that every contender gets on each connection")
+    parser.add_argument("--connections", type=int, default=12, help="that every contender opens, one after another")
+    parser.add_argument("--rounds", type=int, default=1, help="turns that every contender gets on each connection")
     parser.add_argument("--turn-s", type=float, default=0.1, help="seconds of one turn")
     parser.add_argument(
         "--only",
@@ -111,7 +111,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "benchmarks.wire", *sys.argv[1:]]),
         "rounds": arguments.rounds,
-        "connections": CONNECTIONS,
+        "connections": arguments.connections,
         "circumstances": circumstances(),
         "provenance": provenance(),
     }
@@ -122,7 +122,12 @@ def main() -> None:
                 result
                 for size in arguments.sizes
                 for result in compare(
-                    SIZES[size], arguments.rounds, arguments.turn_s, str(certificates), ["raw TCP", *arguments.rows]
+                    SIZES[size],
+                    arguments.connections,
+                    arguments.rounds,
+                    arguments.turn_s,
+                    str(certificates),
+                    ["raw TCP", *arguments.rows],
                 )
             ],
             "memory": lambda: measure_memory(SIZES["16 MB"]),

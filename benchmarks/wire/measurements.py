@@ -6,7 +6,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import product
 from typing import Any
+
+import numpy as np
 
 from benchmarks.wire.contender import Setting
 from benchmarks.wire.many_owners import OWNERS
@@ -18,9 +21,6 @@ BATCHES = (1, 64, 256)
 WARM_UP = 5
 LEAST, MOST = 4, 400  # exchanges in one turn
 STEPS = 448  # samples through one kind of step
-CONNECTIONS = 3
-"""How often everybody connects anew: TCP settles at another speed on every connection, for as long as it lasts."""
-
 Results = list[dict[str, Any]]
 
 ROWS = (
@@ -46,38 +46,50 @@ def contenders(size: int, certificates: str) -> dict[str, tuple[str, Setting]]:
     return {row: (row.partition(",")[0], settings.get(row, Setting(size))) for row in ROWS}
 
 
-def compare(size: int, rounds: int, turn_s: float, certificates: str, rows: Sequence[str]) -> Results:
+def compare(size: int, connections: int, rounds: int, turn_s: float, certificates: str, rows: Sequence[str]) -> Results:
     """Contenders at one size, turn by turn, so that a busy moment hits all alike; `rows` has raw TCP in it.
 
-    A turn takes about `turn_s` seconds; the figure is the median over all turns on all connections.
+    Everybody connects anew so many times, because TCP settles at another speed on every connection, for as long as it
+    lasts. A turn takes about `turn_s` seconds; the figure is the median over all turns on all connections, its
+    `middle_half` the quartiles of the connections' medians, all as multiples of raw TCP's median.
     """
-    samples: dict[tuple[str, int], list[float]] = defaultdict(list)
+    samples: dict[tuple[str, int], list[list[float]]] = defaultdict(list)  # connection by connection
     with ExitStack() as stack:
         wanted = {row: what for row, what in contenders(size, certificates).items() if row in rows}
         pairs = {row: Pair(*what) for row, what in wanted.items()}  # their servers start side by side
         for pair in pairs.values():
             stack.enter_context(pair)
         counts = {row: _turn(pair, turn_s) for row, pair in pairs.items()}
-        for connection in range(CONNECTIONS):
+        for connection in range(connections):
             for pair in pairs.values() if connection else ():
                 pair.reconnect()
                 pair.exchange(WARM_UP)
+            for row, in_flight in product(pairs, IN_FLIGHT):
+                samples[row, in_flight].append([])
             for _ in range(rounds):
-                for row, pair in pairs.items():
-                    for in_flight in IN_FLIGHT:
-                        samples[row, in_flight] += pair.exchange(counts[row], in_flight)
-    limits = {in_flight: statistics.median(samples["raw TCP", in_flight]) for in_flight in IN_FLIGHT}
+                for row, in_flight in product(pairs, IN_FLIGHT):
+                    samples[row, in_flight][-1] += pairs[row].exchange(counts[row], in_flight)
+    limits = {in_flight: _median(samples["raw TCP", in_flight]) for in_flight in IN_FLIGHT}
     return [
         {
             "row": row,
             "bytes": size,
             "in_flight": in_flight,
-            "median_s": statistics.median(found),
-            "ratio_to_raw_tcp": statistics.median(found) / limits[in_flight],
-            "samples": len(found),
+            "median_s": _median(found),
+            "ratio_to_raw_tcp": _median(found) / limits[in_flight],
+            "middle_half": [float(edge) / limits[in_flight] for edge in np.quantile(list(map(_median, found)), _HALF)],
+            "samples": sum(map(len, found)),
         }
         for (row, in_flight), found in samples.items()
     ]
+
+
+_HALF = (0.25, 0.75)
+
+
+def _median(seconds: list[Any]) -> float:
+    """Of some numbers, or of all numbers in some lists."""
+    return float(np.median(np.hstack(seconds)))
 
 
 def _turn(pair: Pair, turn_s: float) -> int:

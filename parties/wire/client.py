@@ -27,26 +27,22 @@ CLOSING_S = 2.0
 class PendingReply:
     """A request that was sent; its reply is read when somebody asks for it."""
 
+    resends = 0
+    outcome: TensorMessage | Exception | None = None
+
     def __init__(self, channel: GrpcChannel, message: TensorMessage, layout: Layout) -> None:
         self._channel = channel
         self.request: tuple[TensorMessage, Layout] | None = (message, layout)
         self.request_id = message.request_id
         self.sent_at = time.perf_counter()
-        self.resends = 0
-        self._reply: TensorMessage | None = None
-        self._error: Exception | None = None
 
     def done(self) -> bool:
         """Whether the reply, or the error instead of it, is in."""
-        return self._reply is not None or self._error is not None
+        return self.outcome is not None
 
     def settle(self, outcome: TensorMessage | Exception) -> None:
         """Called once, by the channel."""
-        if isinstance(outcome, Exception):
-            self._error = outcome
-        else:
-            self._reply = outcome
-        self.request = None
+        self.request, self.outcome = None, outcome
 
     def result(self) -> TensorMessage:
         """Wait for the reply; the channel's request time-out bounds how long.
@@ -55,11 +51,9 @@ class PendingReply:
             WireError: the peer is gone, broke the protocol, or refused this request.
         """
         self._channel.wait_for(self)
-        if self._error is not None:
-            raise self._error
-        if self._reply is None:
-            raise WireError("this request was neither answered nor failed")
-        return self._reply
+        if isinstance(self.outcome, TensorMessage):
+            return self.outcome
+        raise self.outcome or WireError("this request was neither answered nor failed")
 
 
 class GrpcChannel:
@@ -132,23 +126,25 @@ class GrpcChannel:
         if self._broken:
             raise self._broken
         check_next_id(self._check_id, message)
-        if self._stream is not None and not self._unanswered and self._stream.over:
+        stream, alone = self._stream, not self._unanswered
+        if stream is not None and stream.over and alone:
             self._drop_stream(StreamLost(f"lost {self._address}"))
-        if self._stream is None:
-            self._stream = self._reconnect()
+            stream = None
+        if stream is None:
+            stream = self._stream = self._reconnect()
         pending = PendingReply(self, message, layout)
         self._unanswered.append(pending)
         self.cost.requests += 1
-        self._stream.send(message, layout, alone=len(self._unanswered) == 1)
+        stream.send(message, layout, alone)
         return pending
 
     def wait_for(self, pending: PendingReply) -> None:
         """Return when `pending` is settled. Whoever waits first reads for all; there is no reading thread,
         for handing each reply from one to another would cost more than reading it."""
-        while not pending.done():
+        while pending.outcome is None:
             if self._reading.acquire(blocking=False):
                 try:
-                    while not pending.done():
+                    while pending.outcome is None:
                         self._read_one()
                 finally:
                     self._reading.release()
@@ -160,7 +156,7 @@ class GrpcChannel:
 
     def _follow(self, pending: PendingReply) -> None:
         with self._turn:
-            if not pending.done() and self._reading.locked():
+            if pending.outcome is None and self._reading.locked():
                 self._followers += 1
                 self._turn.wait()
                 self._followers -= 1
@@ -170,11 +166,7 @@ class GrpcChannel:
         try:
             if stream is None:
                 raise StreamLost(f"lost {self._address}")
-            outcome = stream.receive()
-            if isinstance(outcome, TensorMessage):
-                self._settle_oldest(outcome.request_id, outcome)
-            else:
-                self._settle_oldest(*outcome)
+            self._settle_oldest(*stream.receive())
         except (WireError, SessionRefused) as error:
             self._recover(stream, error)
 

@@ -114,10 +114,15 @@ class SessionStream:
             del request, message, piece
 
     def _accepted(self) -> Terms:
-        answer = control.unpack(self._next_piece(opening=True))
+        try:
+            answer = control.unpack(next(self._call))
+        except StopIteration:
+            raise self._why_over() from None
+        except grpc.RpcError as error:
+            raise self._why_cancelled or self._explain(error, opening=True) from None
         if answer.WhichOneof("body") == "failure":
-            error = control.unpack_failure(answer.failure)
-            raise error if isinstance(error, SessionRefused) else SessionRefused(str(error))
+            failure = control.unpack_failure(answer.failure)
+            raise failure if isinstance(failure, SessionRefused) else SessionRefused(str(failure))
         if answer.WhichOneof("body") != "accepted":
             raise ProtocolViolation(f"{self._address}: expected an answer to the opening of a session")
         return control.unpack_accepted(answer.accepted)
@@ -135,8 +140,8 @@ class SessionStream:
                 while self._sent.get(timeout=LET_GO_S) != message.request_id:
                     pass  # one that took too long
 
-    def receive(self) -> TensorMessage | tuple[int, Exception]:
-        """The next reply, or the id of a request with the typed error it got instead; blocks.
+    def receive(self) -> tuple[int, TensorMessage | Exception]:
+        """The id of a request, with its reply or the typed error it got instead; blocks.
 
         Raises:
             StreamLost: the connection is gone or the server is stopping.
@@ -144,14 +149,17 @@ class SessionStream:
         """
         if self._decoder is None:
             raise ProtocolViolation("this stream has no session")
-        while True:
-            piece = self._next_piece()
-            if not self._decoder.halfway and control.is_control(piece):
-                return self._read_control(control.unpack(piece))
-            self._cost.bytes_down += len(piece)
-            message = self._decoder.feed(piece)
-            if message is not None:
-                return message
+        try:
+            for piece in self._call:
+                if piece.startswith(control.MAGIC) and not self._decoder.halfway:
+                    return self._read_control(control.unpack(piece))
+                self._cost.bytes_down += len(piece)
+                message = self._decoder.feed(piece)
+                if message is not None:
+                    return message.request_id, message
+        except grpc.RpcError as error:
+            raise self._why_cancelled or self._explain(error) from None
+        raise self._why_over()
 
     def _read_control(self, message: pb.Control) -> tuple[int, Exception]:
         body = message.WhichOneof("body")
@@ -164,15 +172,10 @@ class SessionStream:
             raise error
         return message.failure.request_id, error
 
-    def _next_piece(self, opening: bool = False) -> bytes:
-        try:
-            return next(self._call)  # type: ignore[no-any-return]
-        except StopIteration:
-            raise self._why_cancelled or StreamLost(f"{self._address} ended the session") from None
-        except grpc.RpcError as error:
-            raise self._why_cancelled or self._explain(error, opening) from None
+    def _why_over(self) -> WireError:
+        return self._why_cancelled or StreamLost(f"{self._address} ended the session")
 
-    def _explain(self, error: grpc.RpcError, opening: bool) -> Exception:
+    def _explain(self, error: grpc.RpcError, opening: bool = False) -> Exception:
         code, details = error.code(), control.printable(error.details() or "")
         if opening and code in REFUSALS:
             return SessionRefused(f"{self._address} refuses sessions: {details or code.name}")

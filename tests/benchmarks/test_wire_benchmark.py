@@ -21,8 +21,8 @@ def test_the_benchmark_measures_and_records(tmp_path: Path) -> None:
             "benchmarks.wire",
             "--sizes",
             "4 KB",
-            "--rounds",
-            "1",
+            "--connections",
+            "2",
             "--turn-s",
             "0.01",
             "--only",
@@ -43,6 +43,7 @@ def test_the_benchmark_measures_and_records(tmp_path: Path) -> None:
         ("ours, fp16, TLS", 4),
     }
     assert all(result["median_s"] > 0 for result in results)
+    assert all(low <= high for result in results for low, high in [result["middle_half"]])
     assert all(result["ratio_to_raw_tcp"] == 1 for result in results if result["row"] == "raw TCP")
 
 
