@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="payloads to compare")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="what to compare with raw TCP")
-    parser.add_argument("--connections", type=int, default=12, help="that every contender opens, one after another")
+    parser.add_argument("--connections", type=int, default=8, help="that every contender opens, one after another")
     parser.add_argument("--rounds", type=int, default=1, help="turns that every contender gets on each connection")
     parser.add_argument("--turn-s", type=float, default=0.1, help="seconds of one turn")
     parser.add_argument(

@@ -20,6 +20,10 @@ IN_FLIGHT = (1, 4)
 BATCHES = (1, 64, 256)
 WARM_UP = 5
 LEAST, MOST = 4, 400  # exchanges in one turn
+SETTLE_S = 0.1
+"""How long a new connection is used before it is measured: until congestion control has found its pace, exchanges may
+be a third quicker (raw TCP under BBR) or slower than they stay."""
+
 STEPS = 448  # samples through one kind of step
 Results = list[dict[str, Any]]
 
@@ -49,8 +53,7 @@ def contenders(size: int, certificates: str) -> dict[str, tuple[str, Setting]]:
 def compare(size: int, connections: int, rounds: int, turn_s: float, certificates: str, rows: Sequence[str]) -> Results:
     """Contenders at one size, turn by turn, so that a busy moment hits all alike; `rows` has raw TCP in it.
 
-    Everybody connects anew so many times, because TCP settles at another speed on every connection, for as long as it
-    lasts. A turn takes about `turn_s` seconds; the figure is the median over all turns on all connections, its
+    Everybody connects anew so many times, because TCP settles at another speed on every connection. A turn takes about `turn_s` seconds; the figure is the median over all turns on all connections, its
     `middle_half` the quartiles of the connections' medians, all as multiples of raw TCP's median.
     """
     samples: dict[tuple[str, int], list[list[float]]] = defaultdict(list)  # connection by connection
@@ -59,16 +62,18 @@ def compare(size: int, connections: int, rounds: int, turn_s: float, certificate
         pairs = {row: Pair(*what) for row, what in wanted.items()}  # their servers start side by side
         for pair in pairs.values():
             stack.enter_context(pair)
-        counts = {row: _turn(pair, turn_s) for row, pair in pairs.items()}
+        seconds = {row: _warmed_up(pair) for row, pair in pairs.items()}
         for connection in range(connections):
-            for pair in pairs.values() if connection else ():
-                pair.reconnect()
-                pair.exchange(WARM_UP)
+            for row, pair in pairs.items():
+                if connection:
+                    pair.reconnect()
+                pair.exchange(max(WARM_UP, int(SETTLE_S / seconds[row])))
             for row, in_flight in product(pairs, IN_FLIGHT):
                 samples[row, in_flight].append([])
             for _ in range(rounds):
                 for row, in_flight in product(pairs, IN_FLIGHT):
-                    samples[row, in_flight][-1] += pairs[row].exchange(counts[row], in_flight)
+                    count = int(min(max(turn_s / seconds[row], LEAST), MOST))
+                    samples[row, in_flight][-1] += pairs[row].exchange(count, in_flight)
     limits = {in_flight: _median(samples["raw TCP", in_flight]) for in_flight in IN_FLIGHT}
     return [
         {
@@ -92,10 +97,10 @@ def _median(seconds: list[Any]) -> float:
     return float(np.median(np.hstack(seconds)))
 
 
-def _turn(pair: Pair, turn_s: float) -> int:
-    """How many exchanges take about `turn_s`; warms the pair up as well."""
-    seconds = statistics.median(pair.exchange(WARM_UP) + pair.exchange(WARM_UP))
-    return int(min(max(turn_s / seconds, LEAST), MOST))
+def _warmed_up(pair: Pair) -> float:
+    """How many seconds an exchange takes about, when both processes have done some."""
+    pair.exchange(WARM_UP)
+    return statistics.median(pair.exchange(WARM_UP))
 
 
 def measure_memory(size: int) -> Results:
