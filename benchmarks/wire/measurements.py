@@ -53,8 +53,9 @@ def contenders(size: int, certificates: str) -> dict[str, tuple[str, Setting]]:
 def compare(size: int, connections: int, rounds: int, turn_s: float, certificates: str, rows: Sequence[str]) -> Results:
     """Contenders at one size, turn by turn, so that a busy moment hits all alike; `rows` has raw TCP in it.
 
-    Everybody connects anew so many times, because TCP settles at another speed on every connection. A turn takes about `turn_s` seconds; the figure is the median over all turns on all connections, its
-    `middle_half` the quartiles of the connections' medians, all as multiples of raw TCP's median.
+    Everybody connects anew so many times, because TCP settles at another speed on every connection. A turn takes about
+    `turn_s` seconds; the figure is the median over all turns on all connections, its `middle_half` the quartiles of the
+    connections' medians, all as multiples of raw TCP's median.
     """
     samples: dict[tuple[str, int], list[list[float]]] = defaultdict(list)  # connection by connection
     with ExitStack() as stack:
