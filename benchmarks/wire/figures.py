@@ -28,9 +28,7 @@ def figures_of(record: Record) -> str:
 
 def _ratios(results: list[Record], in_flight: int) -> str:
     ratios = {
-        (found["row"], found["bytes"]): found["ratio_to_raw_tcp"]
-        for found in results
-        if found["in_flight"] == in_flight
+        (found["row"], found["bytes"]): _with_spread(found) for found in results if found["in_flight"] == in_flight
     }
     raw = {
         found["bytes"]: found["median_s"]
@@ -39,8 +37,13 @@ def _ratios(results: list[Record], in_flight: int) -> str:
     }
     rows = [["raw TCP, in µs", *(f"{raw[size] * 1e6:,.0f}" for size in SIZES.values())]]
     for row in dict.fromkeys(row for row, _ in ratios if row != "raw TCP"):
-        rows.append([row, *(f"{ratios[row, size]:.2f}" for size in SIZES.values())])
+        rows.append([row, *(ratios[row, size] for size in SIZES.values())])
     return _table([f"{in_flight} in flight", *SIZES], rows)
+
+
+def _with_spread(found: Record) -> str:
+    low, high = found["middle_half"]
+    return f"{found['ratio_to_raw_tcp']:.2f} ({low:.1f}–{high:.1f})"
 
 
 def _steps(results: list[Record]) -> str:

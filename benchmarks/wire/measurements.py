@@ -21,8 +21,8 @@ BATCHES = (1, 64, 256)
 WARM_UP = 5
 LEAST, MOST = 4, 400  # exchanges in one turn
 SETTLE_S = 0.1
-"""How long a new connection is used before it is measured: until congestion control has found its pace, exchanges may
-be a third quicker (raw TCP under BBR) or slower than they stay."""
+"""How long a new connection is used before it is measured: in its first moments exchanges may be a third quicker (raw
+TCP) or slower (ours) than they stay."""
 
 STEPS = 448  # samples through one kind of step
 Results = list[dict[str, Any]]
