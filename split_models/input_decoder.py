@@ -16,6 +16,11 @@ CONVOLUTIONS: dict[int, tuple[type[nn.Module], type[nn.Module]]] = {
 """By how many dimensions an input has behind its channels."""
 
 
+MOSTLY_CONSTANT = 0.1
+"""Which share of activations' energy varies at most where nearly all that a decoder is shown is always the same."""
+
+NOISE_OF_FLOATS = 1e-10
+
 CAPACITIES = ("linear", "plain", "residual")
 """From weak to strong: one linear filter; convolutions with ReLU; these with normalisation and residual blocks."""
 
@@ -28,6 +33,9 @@ class InputDecoder(nn.Module):
     (D, h, w); whatever else is no feature map of the input's kind first passes a linear layer. The same generator
     serves attackers (inverse networks) and defenders (proxy adversaries). `capacity` is one of CAPACITIES.
     """
+
+    shift: Tensor  # (*activation.shape,)
+    scale: Tensor
 
     def __init__(self, activation: TensorSpec, inputs: TensorSpec, width: int = 64, capacity: str = "plain") -> None:
         super().__init__()
@@ -55,15 +63,24 @@ class InputDecoder(nn.Module):
             stages += [_Residual(convolution, width) for _ in range(2)] if capacity == "residual" else []
             stages += [convolution(width, channels, 3, padding=1), nn.Sigmoid()]
         self.layers = nn.Sequential(*stages)
+        self.register_buffer("shift", torch.zeros(activation.shape))
         self.register_buffer("scale", torch.ones(()))
 
     def calibrate(self, activations: Tensor, inputs: Tensor | None = None) -> None:
         """Divide activations by their root mean square from now on, so one learning rate fits every cut.
 
+        Where they are nearly all one constant, as behind a large fixed mask, that is taken off before.
+
         Given inputs (N, *inputs.shape), begin with the mean of each channel. Otherwise all pixels are first driven
         towards it, and on dark images so far into the flat part of the sigmoid that nothing is learnt any more.
         """
-        self.scale = activations.square().mean().sqrt().clamp_min(1e-12)
+        energy = activations.square().mean()
+        varies = (activations - activations.mean(0)).square().mean()
+        self.shift = torch.zeros_like(self.shift)
+        if NOISE_OF_FLOATS * energy < varies < MOSTLY_CONSTANT * energy:
+            self.shift = activations.amin(0)  # not the mean: behind a ReLU, what was 0 is 0 again
+            energy = (activations - self.shift).square().mean()
+        self.scale = energy.sqrt().clamp_min(1e-12)
         if inputs is not None:
             means = inputs.transpose(0, 1).flatten(1).mean(1)
             if isinstance(self.layers[-1], nn.Sigmoid):
@@ -74,7 +91,7 @@ class InputDecoder(nn.Module):
                 bias.copy_(means)
 
     def forward(self, activations: Tensor) -> Tensor:
-        found: Tensor = self.layers(activations / self.scale)
+        found: Tensor = self.layers((activations - self.shift) / self.scale)
         for dimension, size in enumerate(self.inputs.shape[1:], start=2):
             found = found.narrow(dimension, (found.shape[dimension] - size) // 2, size)
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,26 @@ class ExpectedHead(nn.Module):
         repeated = images.repeat(self._draws, *[1] * (images.ndim - 1))
         sent = self._knowledge.as_sent(repeated, generator)
         return sent.reshape(self._draws, len(images), *sent.shape[1:]).mean(0)
+
+
+def freed(knowledge: Knowledge, images: Tensor) -> tuple[Knowledge, Tensor]:
+    """The same knowledge where the defense adds nothing to an activation of zeros, and what it did add: (1, *shape).
+
+    Only what it adds every time, a fixed mask for one, and more of it than there is signal: the attack measures by the
+    energy of what it sees, which would be the mask's. Take it off what was observed as well.
+    """
+    assert knowledge.head is not None
+    nothing = torch.zeros(1, *knowledge.activation_spec.shape)
+    if knowledge.defense is None:
+        return knowledge, nothing
+    protect = knowledge.defense.protect
+    with torch.no_grad():
+        added, again = (protect(nothing, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+        energy = knowledge.head(images[:PROBES]).square().mean()
+    if not torch.equal(added, again) or added.square().mean() <= energy:
+        return knowledge, nothing
+    defense = replace(knowledge.defense, protect=lambda activations, generator: protect(activations, generator) - added)
+    return replace(knowledge, defense=defense), added
 
 
 def learnt(knowledge: Knowledge, images: Tensor, draws: int, generator: torch.Generator) -> ForwardModel:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attacks.attack import ActivationAttack, AttackSettings
 from attacks.inversion.affine import is_affine
-from attacks.inversion.forward_model import ForwardModel, learnt
+from attacks.inversion.forward_model import ForwardModel, freed, learnt
 from attacks.inversion.inverter import Inverter, SearchSettings
 from attacks.inversion.objective import Head
 from attacks.inversion.priors import PRIORS, PriorName
@@ -62,12 +62,14 @@ class RegularizedInversion(ActivationAttack):
 
     def _prepare(self, knowledge: Knowledge, generator: torch.Generator) -> None:
         assert knowledge.head is not None
-        self._model = ForwardModel((knowledge.head,))
+        self._model, self._added = ForwardModel((knowledge.head,)), torch.zeros(())
         if knowledge.defense is not None and knowledge.auxiliary is not None:
             images = knowledge.auxiliary.validation_images
+            knowledge, self._added = freed(knowledge, images)
             self._model = learnt(knowledge, images, self.settings.draws, generator)
-        affine = is_affine(knowledge.head, knowledge.input_spec, generator)
-        self._inverter = self._inverter_of(knowledge, self._model.heads[0], affine)
+        head = self._model.heads[0]
+        affine = is_affine(head, knowledge.input_spec, generator)
+        self._inverter = self._inverter_of(knowledge, head, affine)
         candidates = [PRIORS[name]() for name in self.settings.priors]
         priors = [prior for prior in candidates if prior.needs <= knowledge.capabilities]
         self._prior, self._weight = PLAIN, 0.0 if affine else self._middle_weight
@@ -80,7 +82,7 @@ class RegularizedInversion(ActivationAttack):
             affine=affine,
             merge=self._model.merge,
             zero_trust=self._model.zero_trust,
-            expectation=self._inverter.head is not knowledge.head,
+            expectation=self._inverter.head is not head,
             prior=self._prior.name,
             weight=self._weight,
         )
@@ -125,7 +127,7 @@ class RegularizedInversion(ActivationAttack):
         return errors.square().flatten(1).mean(1)
 
     def _reconstruct_repeated(self, knowledge: Knowledge, sightings: Tensor, generator: torch.Generator) -> Tensor:
-        return self._reconstruct(knowledge, self._model.merged(sightings), generator)
+        return self._reconstruct(knowledge, self._model.merged(sightings - self._added), generator)
 
     def _reconstruct(self, knowledge: Knowledge, activations: Tensor, generator: torch.Generator) -> Tensor:
         weight = torch.full((len(activations),), self._weight)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attacks import ATTACKS, make_attack
 from attacks.attack import granted
-from attacks.inversion.forward_model import ExpectedHead, learnt
+from attacks.inversion.forward_model import ExpectedHead, freed, learnt
 from attacks.knowledge import Knowledge, KnownDefense, Observation
 from attacks.on_activations.regularized_inversion import RegularizedInversion
 from attacks.sightings import average, middle
@@ -81,16 +81,37 @@ def test_random_defenses_are_averaged_away(
     assert often > once + gain_db
 
 
-def test_a_draw_that_is_fixed_is_not_averaged_but_learnt(trained: Trained) -> None:
-    fixed = {"inverse_snr": 2.0, "masks": 1, "epochs": 1, "draw": "fixed"}
-    reached = {}
-    for repeats in (1, 8):
-        guarded = Guarded(trained, "shredder", fixed, repeats)
-        reached[repeats], notes = guarded.attacked("regularized_inversion", WHITE_BOX)
-        assert notes["expectation"], "the mask is known, so it is part of what is sent"
-    assert reached[8] == pytest.approx(reached[1], abs=0.3)
+@pytest.mark.parametrize(
+    ("attack", "settings"), [("regularized_inversion", WHITE_BOX), ("inverse_network", DECODER)], ids=lambda value: ""
+)
+@pytest.mark.parametrize("inverse_snr", [20.0, 300.0])
+def test_one_mask_for_all_is_taken_off_however_large_it_is(
+    attack: str, settings: dict[str, Any], inverse_snr: float, trained: Trained
+) -> None:
+    bare, _ = Guarded(trained, "none", {}, repeats=1).attacked(attack, settings)
+    fixed = {"inverse_snr": inverse_snr, "masks": 1, "epochs": 1, "draw": "fixed"}
+    reached, _ = Guarded(trained, "shredder", fixed, repeats=1).attacked(attack, settings)
+    assert reached > bare - 1
+
+
+def test_who_does_not_know_of_a_fixed_mask_takes_it_for_the_image(trained: Trained) -> None:
+    guarded = Guarded(trained, "shredder", {"inverse_snr": 2.0, "masks": 1, "epochs": 1, "draw": "fixed"}, repeats=1)
+    aware, _ = guarded.attacked("regularized_inversion", WHITE_BOX)
     unaware, _ = guarded.attacked("regularized_inversion", WHITE_BOX, defense=None)
-    assert reached[8] > unaware + 3
+    assert aware > unaware + 3
+
+
+def test_only_a_large_constant_is_taken_off(trained: Trained) -> None:
+    for defense, settings in (
+        ("none", {}),
+        ("gaussian_noise", {"sigma": 10.0}),
+        ("shredder", {"inverse_snr": 20.0, "masks": 3, "epochs": 1, "draw": "collection"}),
+        ("shredder", {"inverse_snr": 0.3, "masks": 1, "epochs": 1, "draw": "fixed"}),
+    ):
+        known = Guarded(trained, defense, settings, repeats=1).knowledge()
+        same, added = freed(known, trained.victims)
+        assert same is known
+        assert not added.any()
 
 
 def test_the_expectation_of_what_is_sent_is_compared_where_it_is_shifted(trained: Trained) -> None:

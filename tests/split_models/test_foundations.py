@@ -106,6 +106,20 @@ def test_decoder_begins_with_the_mean_of_each_channel(capacity: str) -> None:
     assert all(torch.isfinite(parameter).all() for parameter in decoder.parameters())
 
 
+def test_decoder_is_blind_to_what_is_the_same_for_every_input() -> None:
+    activations, mask = torch.randn(8, 4, 6, 6, generator=generator_for(0)), torch.randn(4, 6, 6) * 16
+    decoder = InputDecoder(TensorSpec((4, 6, 6)), TensorSpec((1, 12, 12)), 4)
+    with torch.no_grad():
+        decoder.calibrate(activations + mask)
+        expected = decoder(activations + mask)
+        decoder.calibrate(activations - 3 * mask)
+        torch.testing.assert_close(decoder(activations - 3 * mask), expected)
+        decoder.calibrate(activations.relu() + mask)
+        assert (decoder.shift - mask).abs().median() == 0
+        decoder.calibrate(activations)
+        assert not decoder.shift.any()
+
+
 def test_decoder_can_be_calibrated_on_nothing_but_zeros() -> None:
     decoder = InputDecoder(TensorSpec((4,)), TensorSpec((1, 8, 8)), 4)
     decoder.calibrate(torch.zeros(3, 4))
