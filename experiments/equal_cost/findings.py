@@ -64,8 +64,9 @@ def _large_and_idle(one: Standing, bare: Standing, group: Sequence[Record]) -> s
     ratio = float(np.mean(noted or [0.0]))
     if ratio < WORTH_SAYING or told_apart([(bare, one)])[0]:
         return ""
+    times = f"{float(f'{ratio:.2g}'):g}"  # 350, and not 3.5e+02
     return (
-        f"{one.label} sends {ratio:.2g} times as much noise as signal and hides nothing that can be measured: SSIM "
+        f"{one.label} sends {times} times as much noise as signal and hides nothing that can be measured: SSIM "
         f"{value('ssim', one.ssim.mean)} beside {value('ssim', bare.ssim.mean)} without it."
     )
 
