@@ -84,4 +84,4 @@ def _figure(published: float | None, measured: Summary | None, digits: int) -> s
     before = "" if published is None else f"{published:.{digits}f} "
     if measured is None:
         return before
-    return f"{before}→ {measured.mean:.{digits}f} ({measured.low:.{digits}f}–{measured.high:.{digits}f})"
+    return f"{before}→ {measured.mean:z.{digits}f} ({measured.low:z.{digits}f}–{measured.high:z.{digits}f})"
