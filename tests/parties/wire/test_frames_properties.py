@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.messages import Kind, ProtocolViolation, TensorMessage
+from parties.messages import Kind, ProtocolViolation, TensorMessage, WireError
 from parties.wire import layout
 from parties.wire.decoder import HOT_NUMBERS, Decoder, all_finite
-from parties.wire.frames import encode
+from parties.wire.frames import check_outgoing, encode
 from parties.wire.layout import CHUNK_BYTES, HEADER_BYTES, Rules
 from split_models.tensor_spec import DTYPES, TensorSpec
 
@@ -189,6 +189,41 @@ def test_the_finite_check_of_small_messages_agrees_with_the_general_one() -> Non
         else:
             with pytest.raises(ProtocolViolation, match="finite"):
                 Decoder(rules).feed(next(pieces))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("bad", [0, 1])
+def test_in_a_message_of_one_piece_each_tensor_is_judged(dtype: str, bad: int) -> None:
+    of = (TensorSpec((3,), dtype=dtype), TensorSpec((2,), dtype="int64"), TensorSpec((5,), dtype=dtype))
+    rules = Rules({Kind.TRAIN_STEP: of}, "float32", 8, 1 << 20, check_finite=True)
+    largest = torch.finfo(of[0].torch_dtype).max  # its square overflows, and yet it is finite
+    tensors = [torch.full((2, *spec.shape), 1, dtype=spec.torch_dtype) for spec in of]
+    tensors[0][1, 2] = tensors[2][0, 0] = largest
+    (piece,) = encode(TensorMessage(1, Kind.TRAIN_STEP, tuple(tensors)), rules)
+    found = Decoder(rules).feed(piece)
+    assert found is not None
+    assert all(torch.equal(sent, got) for sent, got in zip(tensors, found.tensors, strict=True))
+    tensors[2 * bad][1, 1] = torch.nan
+    (piece,) = encode(TensorMessage(1, Kind.TRAIN_STEP, tuple(tensors)), rules)
+    with pytest.raises(ProtocolViolation, match="finite"):
+        Decoder(rules).feed(piece)
+
+
+def test_what_was_allowed_once_allows_nothing_else_and_is_forgotten_in_time() -> None:
+    rules = rules_for(Kind.ACTIVATION, (TensorSpec((3,)),), "float32")
+    for batch in range(1, 2 * layout.REMEMBERED):
+        check_outgoing(TensorMessage(1, Kind.ACTIVATION, (torch.zeros(batch, 3),)), rules)
+        assert len(rules.known_looks) <= layout.REMEMBERED
+    for message in (
+        TensorMessage(1, Kind.LOGITS, (torch.zeros(1, 3),)),
+        TensorMessage(1, Kind.ACTIVATION, (torch.zeros(1, 4),)),
+        TensorMessage(1, Kind.ACTIVATION, (torch.zeros(1, 3, dtype=torch.float64),)),
+        TensorMessage(1, Kind.ACTIVATION, (torch.zeros(1, 3), torch.zeros(1, 3))),
+        TensorMessage(1 << 64, Kind.ACTIVATION, (torch.zeros(1, 3),)),
+    ):
+        for _ in range(2):
+            with pytest.raises(WireError):
+                check_outgoing(message, rules)
 
 
 def test_the_committed_stubs_are_what_the_proto_says(tmp_path: Path) -> None:
