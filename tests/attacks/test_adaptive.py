@@ -91,7 +91,7 @@ def test_one_mask_for_all_is_taken_off_however_large_it_is(
     bare, _ = Guarded(trained, "none", {}, repeats=1).attacked(attack, settings)
     fixed = {"inverse_snr": inverse_snr, "masks": 1, "epochs": 1, "draw": "fixed"}
     reached, _ = Guarded(trained, "shredder", fixed, repeats=1).attacked(attack, settings)
-    assert reached > bare - 1
+    assert reached > bare - 1.5
 
 
 def test_who_does_not_know_of_a_fixed_mask_takes_it_for_the_image(trained: Trained) -> None:
