@@ -19,7 +19,8 @@ CONVOLUTIONS: dict[int, tuple[type[nn.Module], type[nn.Module]]] = {
 MOSTLY_CONSTANT = 0.1
 """Which share of activations' energy varies at most where nearly all that a decoder is shown is always the same."""
 
-NOISE_OF_FLOATS = 1e-10
+ROUNDING = 1e-10
+"""Which share of it varies at least, or there is nothing in it but what single precision rounds off."""
 
 CAPACITIES = ("linear", "plain", "residual")
 """From weak to strong: one linear filter; convolutions with ReLU; these with normalisation and residual blocks."""
@@ -75,9 +76,9 @@ class InputDecoder(nn.Module):
         towards it, and on dark images so far into the flat part of the sigmoid that nothing is learnt any more.
         """
         energy = activations.square().mean()
-        varies = (activations - activations.mean(0)).square().mean()
+        varies = activations.var(0, correction=0).mean()
         self.shift = torch.zeros_like(self.shift)
-        if NOISE_OF_FLOATS * energy < varies < MOSTLY_CONSTANT * energy:
+        if ROUNDING * energy < varies < MOSTLY_CONSTANT * energy:
             self.shift = activations.amin(0)  # not the mean: behind a ReLU, what was 0 is 0 again
             energy = (activations - self.shift).square().mean()
         self.scale = energy.sqrt().clamp_min(1e-12)

@@ -60,10 +60,8 @@ def freed(knowledge: Knowledge, images: Tensor) -> tuple[Knowledge, Tensor]:
     energy of what it sees, which would be the mask's. Take it off what was observed as well.
     """
     assert knowledge.head is not None
-    nothing = torch.zeros(1, *knowledge.activation_spec.shape)
-    if knowledge.defense is None:
-        return knowledge, nothing
-    protect = knowledge.defense.protect
+    assert knowledge.defense is not None
+    nothing, protect = torch.zeros(1, *knowledge.activation_spec.shape), knowledge.defense.protect
     with torch.no_grad():
         added, again = (protect(nothing, torch.Generator().manual_seed(seed)) for seed in (0, 1))
         energy = knowledge.head(images[:PROBES]).square().mean()

@@ -89,13 +89,12 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def main() -> None:
-    """Measure what was asked for."""
+def options() -> argparse.Namespace:
+    """What was asked for, if that is possible here."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="payloads to compare")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="what to compare with raw TCP")
-    parser.add_argument("--connections", type=int, default=8, help="that every contender opens, one after another")
-    parser.add_argument("--rounds", type=int, default=1, help="turns that every contender gets on each connection")
+    parser.add_argument("--connections", type=int, default=8, help="that every contender opens, each for one turn")
     parser.add_argument("--turn-s", type=float, default=0.1, help="seconds of one turn")
     parser.add_argument(
         "--only",
@@ -108,9 +107,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if "pyzmq" in arguments.rows and "compare" in arguments.only and find_spec("zmq") is None:
         parser.error("expected pyzmq to be installed; pip install -e '.[bench]', or leave it out of --rows")
+    return arguments
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    arguments = options()
     record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "benchmarks.wire", *sys.argv[1:]]),
-        "rounds": arguments.rounds,
         "connections": arguments.connections,
         "circumstances": circumstances(),
         "provenance": provenance(),
@@ -124,7 +128,6 @@ def main() -> None:
                 for result in compare(
                     SIZES[size],
                     arguments.connections,
-                    arguments.rounds,
                     arguments.turn_s,
                     str(certificates),
                     ["raw TCP", *arguments.rows],

@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -50,14 +50,14 @@ def contenders(size: int, certificates: str) -> dict[str, tuple[str, Setting]]:
     return {row: (row.partition(",")[0], settings.get(row, Setting(size))) for row in ROWS}
 
 
-def compare(size: int, connections: int, rounds: int, turn_s: float, certificates: str, rows: Sequence[str]) -> Results:
+def compare(size: int, connections: int, turn_s: float, certificates: str, rows: Sequence[str]) -> Results:
     """Contenders at one size, turn by turn, so that a busy moment hits all alike; `rows` has raw TCP in it.
 
-    Everybody connects anew so many times, because TCP settles at another speed on every connection. A turn takes about
-    `turn_s` seconds; the figure is the median over all turns on all connections, its `middle_half` the quartiles of the
-    connections' medians, all as multiples of raw TCP's median.
+    Everybody connects anew for every turn of about `turn_s` seconds, because TCP settles at another speed on every
+    connection. The figure is the median over all turns, its `middle_half` the quartiles of the turns' medians, all as
+    multiples of raw TCP's median.
     """
-    samples: dict[tuple[str, int], list[list[float]]] = defaultdict(list)  # connection by connection
+    samples: dict[tuple[str, int], list[list[float]]] = defaultdict(list)  # turn by turn
     with ExitStack() as stack:
         wanted = {row: what for row, what in contenders(size, certificates).items() if row in rows}
         pairs = {row: Pair(*what) for row, what in wanted.items()}  # their servers start side by side
@@ -70,32 +70,25 @@ def compare(size: int, connections: int, rounds: int, turn_s: float, certificate
                     pair.reconnect()
                 pair.exchange(max(WARM_UP, int(SETTLE_S / seconds[row])))
             for row, in_flight in product(pairs, IN_FLIGHT):
-                samples[row, in_flight].append([])
-            for _ in range(rounds):
-                for row, in_flight in product(pairs, IN_FLIGHT):
-                    count = int(min(max(turn_s / seconds[row], LEAST), MOST))
-                    samples[row, in_flight][-1] += pairs[row].exchange(count, in_flight)
+                count = int(min(max(turn_s / seconds[row], LEAST), MOST))
+                samples[row, in_flight].append(pairs[row].exchange(count, in_flight))
     limits = {in_flight: _median(samples["raw TCP", in_flight]) for in_flight in IN_FLIGHT}
     return [
         {
             "row": row,
             "bytes": size,
             "in_flight": in_flight,
-            "median_s": _median(found),
-            "ratio_to_raw_tcp": _median(found) / limits[in_flight],
-            "middle_half": [float(edge) / limits[in_flight] for edge in np.quantile(list(map(_median, found)), _HALF)],
-            "samples": sum(map(len, found)),
+            "median_s": (median := _median(turns)),
+            "ratio_to_raw_tcp": median / limits[in_flight],
+            "middle_half": (np.quantile(list(map(np.median, turns)), (0.25, 0.75)) / limits[in_flight]).tolist(),
+            "samples": sum(map(len, turns)),
         }
-        for (row, in_flight), found in samples.items()
+        for (row, in_flight), turns in samples.items()
     ]
 
 
-_HALF = (0.25, 0.75)
-
-
-def _median(seconds: list[Any]) -> float:
-    """Of some numbers, or of all numbers in some lists."""
-    return float(np.median(np.hstack(seconds)))
+def _median(turns: list[list[float]]) -> float:
+    return statistics.median(chain.from_iterable(turns))
 
 
 def _warmed_up(pair: Pair) -> float:

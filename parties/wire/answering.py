@@ -23,7 +23,6 @@ from parties.wire.layout import Rules, check_terms
 
 log = logging.getLogger(__name__)
 
-_AFTER = WorksAfterwards.after.__name__
 _TYPED = (ProtocolViolation, QueryBudgetExhausted, WireError)
 
 
@@ -73,7 +72,7 @@ def answer(endpoint: Endpoint, session: Session, message: TensorMessage, rules: 
         log.exception("the reply to request %d of session %d does not fit its terms", message.request_id, session.id)
         raise WireError(f"the server failed on request {message.request_id}; its log says why") from None
     # To ask for the protocol by isinstance would take longer than to encode a small reply.
-    after: Callable[[Session], None] | None = getattr(endpoint, _AFTER, None)
+    after: Callable[[Session], None] | None = getattr(endpoint, WorksAfterwards.after.__name__, None)
     return pieces if after is None else _and_then(pieces, after, session)
 
 

@@ -27,14 +27,13 @@ CLOSING_S = 2.0
 class PendingReply:
     """A request that was sent; its reply is read when somebody asks for it."""
 
-    resends = 0
-    outcome: TensorMessage | Exception | None = None
-
     def __init__(self, channel: GrpcChannel, message: TensorMessage, layout: Layout) -> None:
         self._channel = channel
         self.request: tuple[TensorMessage, Layout] | None = (message, layout)
         self.request_id = message.request_id
         self.sent_at = time.perf_counter()
+        self.resends = 0
+        self.outcome: TensorMessage | Exception | None = None
 
     def done(self) -> bool:
         """Whether the reply, or the error instead of it, is in."""

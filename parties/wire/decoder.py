@@ -62,7 +62,7 @@ class Decoder:
     """
 
     def __init__(self, rules: Rules, check_id: Callable[[int], None] | None = None) -> None:
-        self._rules, self._checks_finite = rules, rules.check_finite
+        self._rules = rules
         self._check_id = check_id or IncreasingIds()
         self._known: dict[bytes, Layout] = {}  # one-tensor headers that were checked already
         self._layout: Layout | None = None
@@ -90,7 +90,8 @@ class Decoder:
             if len(piece) != offset + layout.payload:
                 raise _wrong_size(layout.payload, len(piece) - offset)
             self._check_id(request_id)
-            return TensorMessage(request_id, layout.kind, self._read_whole(piece, layout.slots, offset))
+            tensors = tuple([self._read(piece, slot, offset + slot.start) for slot in layout.slots])
+            return TensorMessage(request_id, layout.kind, tensors)
         if len(piece) != offset + CHUNK_BYTES:
             raise _wrong_size(CHUNK_BYTES, len(piece) - offset)
         self._check_id(request_id)
@@ -131,28 +132,19 @@ class Decoder:
             remember(self._known, piece[:ID_AT], layout)
         return layout
 
-    def _read_whole(self, piece: bytes, slots: tuple[Slot, ...], offset: int) -> tuple[Tensor, ...]:
-        """Read tensors where they lie, or cast them from there."""
-        tensors: list[Tensor] = []
-        for slot in slots:
-            if slot.plain:
-                array: Array = np.ndarray(slot.shape, slot.numpy, piece, offset + slot.start)
-                numbers = torch.from_numpy(array)
-                if self._checks_finite and not math.isfinite(np.vdot(array, array)):
-                    self._check_finite(numbers)  # it may have overflowed
-            else:
-                numbers = self._read_cast(piece, slot, offset + slot.start)
-                self._check_finite(numbers)
-            tensors.append(numbers)
-        return tuple(tensors)
-
-    def _read_cast(self, piece: bytes, slot: Slot, offset: int) -> Tensor:
+    def _read(self, piece: bytes, slot: Slot, offset: int) -> Tensor:
+        """A tensor where it lies, or cast from there."""
+        array: Array | None = None
         if slot.numpy is None:
             count = slot.length // slot.wire.itemsize
             numbers = torch.frombuffer(piece, dtype=slot.wire, offset=offset, count=count).view(slot.shape)
         else:  # which takes less than torch's own call
-            numbers = torch.from_numpy(np.ndarray(slot.shape, slot.numpy, piece, offset))
-        return numbers.to(slot.original)
+            array = np.ndarray(slot.shape, slot.numpy, piece, offset)
+            numbers = torch.from_numpy(array)
+        if slot.wire is not slot.original:
+            numbers, array = numbers.to(slot.original), None
+        self._check_finite(numbers, array)
+        return numbers
 
     def _fill(self, index: int, slot: Slot, piece: bytes, offset: int) -> None:
         """Copy what `piece` holds of one tensor; a whole one that needs no cast is not even copied."""
@@ -180,7 +172,7 @@ class Decoder:
             target[start : start + HOT_NUMBERS] = part
 
     def _check_finite(self, numbers: Tensor, array: Array | None = None) -> None:
-        if self._checks_finite and not all_finite(numbers, array):
+        if self._rules.check_finite and not all_finite(numbers, array):
             raise ProtocolViolation(
                 f"request {self._request_id}: expected finite values, got NaN or "
                 "infinity; where float16 is too narrow for them, open the session "

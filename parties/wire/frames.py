@@ -75,7 +75,8 @@ def pieces_of(message: TensorMessage, layout: Layout) -> Iterator[bytes]:
     headers: list[Buffer] = [layout.head, message.request_id.to_bytes(ID_BYTES, "little"), layout.tail]
     if layout.whole:
         for numbers, slot in zip(message.tensors, layout.slots, strict=True):
-            headers += (_buffer_of(numbers if slot.plain else numbers.detach().to(slot.wire)), slot.padding)
+            wired = numbers if slot.wire is slot.original else numbers.detach().to(slot.wire)
+            headers += (_buffer_of(wired), slot.padding)
         return iter((b"".join(headers),))
     flats = [tensor.detach().cpu().contiguous().view(-1) for tensor in message.tensors]
     return _pieces(headers, layout, flats)

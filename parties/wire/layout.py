@@ -73,7 +73,6 @@ class Slot:
     length: int
     numpy: np.dtype[Any] | None  # of the wire, where numpy has it
     padding: bytes  # after it
-    plain: bool  # 32- or 64-bit floats that are not cast, which is the common case and the quick one
 
     @property
     def end(self) -> int:
@@ -168,10 +167,7 @@ class Rules:
             length = batch * spec.elements * DTYPES[wire].itemsize
             padding = bytes(-length % ALIGNMENT)  # so that the next one starts aligned
             shape = (batch, *spec.shape)
-            plain = wire == spec.dtype and wire in ("float32", "float64")
-            slots.append(
-                Slot(shape, DTYPES[wire], spec.torch_dtype, start, length, NUMPY_DTYPES.get(wire), padding, plain)
-            )
+            slots.append(Slot(shape, DTYPES[wire], spec.torch_dtype, start, length, NUMPY_DTYPES.get(wire), padding))
             sizes = (batch, *spec.shape, *(0,) * (MAX_DIMS - 1 - len(spec.shape)))
             headers += HEADER.pack(
                 MAGIC,

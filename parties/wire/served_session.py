@@ -73,19 +73,14 @@ class ServedSession:
     def _serve(self, session: Session, requests: Iterator[bytes]) -> Iterator[bytes]:
         decoder = Decoder(Rules.for_requests(session.terms, session.hello.wire_dtype, self._limits))
         replies = Rules.for_replies(session.terms, session.hello.wire_dtype, self._limits)
-        halfway = False
         self._rest()
         for piece in requests:
-            self._between_requests = False
-            if not halfway:
-                self._deadline = None
+            begins, self._between_requests = self._between_requests, False
             message = decoder.feed(piece)
             if message is None:
-                if not halfway:
+                if begins:
                     self._wait_for("the rest of a message", self._limits.request_timeout_s)
-                halfway = True
                 continue
-            halfway = False
             yield from self._answer(session, message, replies)
             del message, piece  # nothing of a message outlives it while the session rests
             if self._draining:

@@ -114,15 +114,10 @@ class SessionStream:
             del request, message, piece
 
     def _accepted(self) -> Terms:
-        try:
-            answer = control.unpack(next(self._call))
-        except StopIteration:
-            raise self._why_over() from None
-        except grpc.RpcError as error:
-            raise self._why_cancelled or self._explain(error, opening=True) from None
+        answer = control.unpack(self._next_piece(opening=True))
         if answer.WhichOneof("body") == "failure":
-            failure = control.unpack_failure(answer.failure)
-            raise failure if isinstance(failure, SessionRefused) else SessionRefused(str(failure))
+            error = control.unpack_failure(answer.failure)
+            raise error if isinstance(error, SessionRefused) else SessionRefused(str(error))
         if answer.WhichOneof("body") != "accepted":
             raise ProtocolViolation(f"{self._address}: expected an answer to the opening of a session")
         return control.unpack_accepted(answer.accepted)
@@ -149,17 +144,14 @@ class SessionStream:
         """
         if self._decoder is None:
             raise ProtocolViolation("this stream has no session")
-        try:
-            for piece in self._call:
-                if piece.startswith(control.MAGIC) and not self._decoder.halfway:
-                    return self._read_control(control.unpack(piece))
-                self._cost.bytes_down += len(piece)
-                message = self._decoder.feed(piece)
-                if message is not None:
-                    return message.request_id, message
-        except grpc.RpcError as error:
-            raise self._why_cancelled or self._explain(error) from None
-        raise self._why_over()
+        while True:
+            piece = self._next_piece()
+            if control.is_control(piece) and not self._decoder.halfway:
+                return self._read_control(control.unpack(piece))
+            self._cost.bytes_down += len(piece)
+            message = self._decoder.feed(piece)
+            if message is not None:
+                return message.request_id, message
 
     def _read_control(self, message: pb.Control) -> tuple[int, Exception]:
         body = message.WhichOneof("body")
@@ -172,10 +164,15 @@ class SessionStream:
             raise error
         return message.failure.request_id, error
 
-    def _why_over(self) -> WireError:
-        return self._why_cancelled or StreamLost(f"{self._address} ended the session")
+    def _next_piece(self, opening: bool = False) -> bytes:
+        try:
+            return next(self._call)  # type: ignore[no-any-return]
+        except StopIteration:
+            raise self._why_cancelled or StreamLost(f"{self._address} ended the session") from None
+        except grpc.RpcError as error:
+            raise self._why_cancelled or self._explain(error, opening) from None
 
-    def _explain(self, error: grpc.RpcError, opening: bool = False) -> Exception:
+    def _explain(self, error: grpc.RpcError, opening: bool) -> Exception:
         code, details = error.code(), control.printable(error.details() or "")
         if opening and code in REFUSALS:
             return SessionRefused(f"{self._address} refuses sessions: {details or code.name}")

@@ -245,7 +245,6 @@ def test_a_signal_that_another_thread_catches_ends_the_process_too() -> None:
 import signal, threading
 from parties.wire.drain import serve_until_told
 from parties.wire.server import CLOSING_S, GrpcServer
-from parties.wire.stream import LET_GO_S
 from tests.parties.wire.endpoints import Recorder
 catch = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 threading.Timer(1, catch).start()
