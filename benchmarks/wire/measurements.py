@@ -24,7 +24,7 @@ SETTLE_S = 0.1
 """How long a new connection is used before it is measured: in its first moments exchanges may be a third quicker (raw
 TCP) or slower (ours) than they stay."""
 
-STEPS = 448  # samples through one kind of step
+STEPS = 4480  # samples through one kind of step, so that a busy moment does not decide
 Results = list[dict[str, Any]]
 
 ROWS = (
