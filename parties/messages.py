@@ -10,7 +10,7 @@ from torch import Tensor
 
 from split_models.tensor_spec import TensorSpec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised whenever a frame or a handshake field changes its meaning."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import grpc
 
 from benchmarks.wire.contender import REPLY_BYTES, Contender, Setting
-from parties.wire.layout import CHUNK_BYTES
+from parties.wire.layout import CHUNK_BYTES, WHOLE_BYTES
 from parties.wire.limits import Limits
 from parties.wire.options import METHOD, METHOD_NAME, SERVICE, client_options, server_options
 from parties.wire.session_threads import SessionThreads
@@ -45,9 +45,10 @@ class BareStream(Contender):
         self._channel.close()
 
     def _pieces(self) -> Iterator[bytes]:
+        size = len(self._payload) if len(self._payload) <= WHOLE_BYTES else CHUNK_BYTES
         while self._requests.get():
-            for start in range(0, len(self._payload), CHUNK_BYTES):
-                yield b"".join((self._payload[start : start + CHUNK_BYTES],))
+            for start in range(0, len(self._payload), size):
+                yield b"".join((self._payload[start : start + size],))
 
     def exchange(self, count: int, in_flight: int) -> None:
         for sent in range(count):

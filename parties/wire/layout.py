@@ -1,8 +1,9 @@
 """Which headers a message has, and where its tensors lie among its bytes.
 
 One message is one 64-byte header for each of its tensors, then their payloads, each padded to a multiple
-of eight bytes. It travels in pieces: the first holds the headers and up to `CHUNK_BYTES` of payload, every
-further one exactly `CHUNK_BYTES` except the last. All integers and all payloads are little-endian.
+of eight bytes. Up to `WHOLE_BYTES` of payload travel in one piece. What is longer travels in several: each has
+`CHUNK_BYTES` of payload except the last, and the first has the headers too. All integers and all payloads are
+little-endian.
 
 Within a session a message's headers follow from its kind, the batch size of each tensor and its request
 id alone: there is exactly one right way to write them, so checking them is comparing bytes.
@@ -26,9 +27,13 @@ from split_models.tensor_spec import DTYPES, TensorSpec
 if sys.byteorder != "little":
     raise ImportError("the wire carries little-endian tensors, and this machine is big-endian")
 
-CHUNK_BYTES = 1 << 20
-"""Payload of one piece. Smaller pieces cost more than they gain by overlapping, larger ones leave the cache
-before they are copied. It also bounds what gRPC allocates before anything could be checked."""
+WHOLE_BYTES = 1 << 20
+"""Payload of the largest piece, and with it what gRPC allocates before anything could be checked."""
+
+CHUNK_BYTES = WHOLE_BYTES - 2048
+"""Payload of one piece of many. Smaller ones cost more than they gain by overlapping, larger ones leave the cache
+before they are copied. gRPC reads into blocks of 64 KiB that hold a little less: of a whole MiB the last bytes would be
+read by themselves, at a sixth of a long message's time."""
 
 MAX_DIMS = 8
 MAX_TENSORS = 8
@@ -197,7 +202,7 @@ class Rules:
             tuple(slots),
             len(headers),
             payload,
-            whole=payload <= CHUNK_BYTES,
+            whole=payload <= WHOLE_BYTES,
         )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from parties.wire.control import MAX_CONTROL_BYTES
-from parties.wire.layout import CHUNK_BYTES, HEADER_BYTES, MAX_TENSORS
+from parties.wire.layout import HEADER_BYTES, MAX_TENSORS, WHOLE_BYTES
 from parties.wire.limits import Limits
 
 METHOD = "/unsmash.wire.Wire/Session"
 SERVICE, METHOD_NAME = "unsmash.wire.Wire", "Session"
-MAX_PIECE_BYTES = max(CHUNK_BYTES + MAX_TENSORS * HEADER_BYTES, MAX_CONTROL_BYTES)
+MAX_PIECE_BYTES = max(WHOLE_BYTES + MAX_TENSORS * HEADER_BYTES, MAX_CONTROL_BYTES)
 
 Options = list[tuple[str, int]]
 

@@ -28,7 +28,7 @@ REFUSALS = (
 )
 LOSSES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
-LET_GO_S = 0.02
+LET_GO_S = 0.1
 """How long at most a thread steps aside until its request is out."""
 
 
@@ -62,6 +62,7 @@ class SessionStream:
         self._address, self._cost = address, cost
         self._outbox: queue.SimpleQueue[tuple[TensorMessage, Layout, bool] | None] = queue.SimpleQueue()
         self._sent: queue.SimpleQueue[int] = queue.SimpleQueue()  # ids of requests that somebody steps aside for
+        self._leaving: int | None = None  # the id of a large one
         self._why_cancelled: WireError | None = None
         self.over = False
         self._channel = self._connect(limits, security)
@@ -128,12 +129,18 @@ class SessionStream:
         If it is the only one, and small, return when it is out: to get ready for the reply takes this thread a tenth
         of the round trip, and gRPC's thread cannot send meanwhile.
         """
-        watched = alone and layout.whole
-        self._outbox.put((message, layout, watched))
-        if watched:
-            with contextlib.suppress(queue.Empty):  # a matter of speed alone, so not for long
-                while self._sent.get(timeout=LET_GO_S) != message.request_id:
-                    pass  # one that took too long
+        self._outbox.put((message, layout, alone))
+        if not alone:
+            return
+        if layout.whole:
+            self._step_aside(message.request_id)
+        else:  # which takes a while: who sent it may have something else to do
+            self._leaving = message.request_id
+
+    def _step_aside(self, request_id: int) -> None:
+        with contextlib.suppress(queue.Empty):  # a matter of speed alone, so not for long
+            while self._sent.get(timeout=LET_GO_S) != request_id:
+                pass  # one that took too long
 
     def receive(self) -> tuple[int, TensorMessage | Exception]:
         """The id of a request, with its reply or the typed error it got instead; blocks.
@@ -144,6 +151,9 @@ class SessionStream:
         """
         if self._decoder is None:
             raise ProtocolViolation("this stream has no session")
+        if self._leaving is not None:  # gRPC wakes whoever waits for a reply with every piece that leaves, in vain
+            self._step_aside(self._leaving)
+            self._leaving = None
         while True:
             piece = self._next_piece()
             if control.is_control(piece) and not self._decoder.halfway:

@@ -17,7 +17,7 @@ from parties.messages import Kind, ProtocolViolation, TensorMessage, WireError
 from parties.wire import layout
 from parties.wire.decoder import HOT_NUMBERS, Decoder, all_finite
 from parties.wire.frames import check_outgoing, encode
-from parties.wire.layout import CHUNK_BYTES, HEADER_BYTES, Rules
+from parties.wire.layout import CHUNK_BYTES, HEADER_BYTES, WHOLE_BYTES, Rules
 from split_models.tensor_spec import DTYPES, TensorSpec
 
 CODES = {"float32": 1, "float16": 2, "bfloat16": 3, "float64": 4, "int64": 5, "uint8": 6}
@@ -91,16 +91,20 @@ def test_every_message_is_written_as_described_and_read_back(
 
 @pytest.mark.parametrize("wire_dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(
-    "elements",
-    [CHUNK_BYTES // 4 - 1, CHUNK_BYTES // 4, CHUNK_BYTES // 4 + 1, CHUNK_BYTES // 2 + 1, 3 * CHUNK_BYTES // 4 + 3],
+    "size",  # of the first tensor; the others take 48 bytes
+    [
+        *(CHUNK_BYTES - 48, CHUNK_BYTES, WHOLE_BYTES - 56, WHOLE_BYTES - 48, WHOLE_BYTES - 40, WHOLE_BYTES),
+        *(2 * CHUNK_BYTES - 48, 2 * CHUNK_BYTES - 40, 2 * WHOLE_BYTES, 3 * WHOLE_BYTES + 12),
+    ],
 )
-def test_around_the_size_of_a_piece_nothing_is_lost(wire_dtype: str, elements: int) -> None:
-    of = (TensorSpec((elements,)), TensorSpec((), "int64"), TensorSpec((3,), "uint8"))
+def test_around_the_size_of_a_piece_nothing_is_lost(wire_dtype: str, size: int) -> None:
+    of = (TensorSpec((size // DTYPES[wire_dtype].itemsize,)), TensorSpec((), "int64"), TensorSpec((3,), "uint8"))
     rules = rules_for(Kind.TRAIN_STEP, of, wire_dtype)
     message = TensorMessage(1, Kind.TRAIN_STEP, tensors_for(of, [1, 5, 2], 0))
     sent = list(encode(message, rules))
+    assert (len(sent) == 1) is (size + 48 <= WHOLE_BYTES)
     assert [len(piece) for piece in sent[1:-1]] == [CHUNK_BYTES] * len(sent[1:-1])
-    assert len(sent[0]) <= CHUNK_BYTES + 3 * HEADER_BYTES
+    assert all(len(piece) <= WHOLE_BYTES + 3 * HEADER_BYTES for piece in sent)
     decoder = Decoder(rules)
     *unfinished, read = [decoder.feed(piece) for piece in sent]
     assert set(unfinished) <= {None}

@@ -16,7 +16,7 @@ import grpc
 import pytest
 import torch
 
-from parties.messages import Kind, ProtocolViolation, SessionRefused, TensorMessage
+from parties.messages import PROTOCOL_VERSION, Kind, ProtocolViolation, SessionRefused, TensorMessage
 from parties.wire import control
 from parties.wire import control_pb2 as pb
 from parties.wire.client import GrpcChannel
@@ -201,8 +201,8 @@ BAD_HELLOS = {
     "nothing": b"",
     "random": random.Random(1).randbytes(300),
     "tensors first": GOOD,
-    "unknown role": control.pack(pb.Control(open=pb.Open(protocol_version=1, party="a", role=77))),
-    "no spec": control.pack(pb.Control(open=pb.Open(protocol_version=1, party="a", role=1))),
+    "unknown role": control.pack(pb.Control(open=pb.Open(protocol_version=PROTOCOL_VERSION, party="a", role=77))),
+    "no spec": control.pack(pb.Control(open=pb.Open(protocol_version=PROTOCOL_VERSION, party="a", role=1))),
     "a path for a name": opening_as("/etc/passwd"),
     "a format string": opening_as("{0.__class__}"),
     "too long": control.MAGIC + bytes(control.MAX_CONTROL_BYTES),
