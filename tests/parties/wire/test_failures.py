@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from parties.messages import Kind, Role, Session, SessionRefused, TensorMessage, WireError
+from parties.wire import stream
 from parties.wire.client import GrpcChannel
 from parties.wire.limits import Limits
 from parties.wire.server import CLOSING_S, GrpcServer
-from parties.wire.stream import LET_GO_S
 from split_models.tensor_spec import TensorSpec
 from tests.parties.wire.endpoints import ACTIVATION, Recorder, activation, eventually, hello
 
@@ -84,7 +84,28 @@ def test_a_thread_steps_aside_for_its_request_only_for_a_moment() -> None:
         channel._stream._outbox = queue.SimpleQueue()  # gRPC's thread waits at the other one, and sends nothing
         begun = time.monotonic()
         assert not channel.submit(activation(2)).done()
-        assert LET_GO_S <= time.monotonic() - begun < SLACK_S
+        assert stream.LET_GO_S <= time.monotonic() - begun < SLACK_S
+
+
+def test_who_sends_a_large_request_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "LET_GO_S", SLACK_S)
+    large = TensorSpec((64, 32, 32))
+    with GrpcServer(Recorder(large)) as server, GrpcChannel(server.address, hello(sample=large)) as channel:
+        assert channel._stream is not None
+        outbox, channel._stream._outbox = channel._stream._outbox, queue.SimpleQueue()
+        begun = time.monotonic()
+        pending = channel.submit(activation(1, batch=10, spec=large))
+        assert time.monotonic() - begun < SLACK_S
+        outbox.put(channel._stream._outbox.get())
+        assert pending.result().tensor.shape == (10, 10)
+
+
+def test_who_steps_aside_for_too_short_a_time_still_gets_every_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "LET_GO_S", 0)
+    large = TensorSpec((64, 32, 32))
+    with GrpcServer(Recorder(large)) as server, GrpcChannel(server.address, hello(sample=large)) as channel:
+        for number, batch in enumerate([10, 1, 10, 10, 1]):
+            assert channel.call(activation(number, batch=batch, spec=large)).tensor.shape == (batch, 10)
 
 
 def test_a_request_that_a_killed_server_left_is_answered_by_its_successor(start: Start) -> None:
