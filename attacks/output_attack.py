@@ -56,13 +56,14 @@ class Victims:
     """Whom an attack is about, one row each.
 
     For ATTRIBUTE `known`, `sensitive` and `labels` are given; for CLASS `labels`, and `known` where the attacker has
-    a corrupted picture of each; for SAMPLE `outputs`.
+    a corrupted picture of each; for SAMPLE `outputs`, and `explanations` where they are granted.
     """
 
     labels: Tensor | None = None  # (N,): the true class, int64, or the true response of a regression, float32
     known: Tensor | None = None  # (N, *input shape), with 0 in the sensitive column
     sensitive: int | None = None  # which column that is
-    outputs: Tensor | None = None  # (N, classes) float32, as the host answered somebody else
+    outputs: Tensor | None = None  # (N, classes) float32 or labels (N,) int64, as the host answered somebody else
+    explanations: Tensor | None = None  # (N, *shape of one) float32, of what it answered
 
 
 class OutputAttack(ABC):

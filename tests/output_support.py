@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from attacks.knowledge import Auxiliary
 from attacks.oracle import PredictionOracle
-from attacks.output_attack import Goal, OutputAttack, OutputKnowledge, Victims
+from attacks.output_attack import Access, Goal, OutputAttack, OutputKnowledge, Victims
 from parties.customer import Customer, prediction_hello
+from parties.explanations import Explanation, explainer
 from parties.hosted_model import HostedModel, hosted_network
 from parties.in_process import InProcessChannel
 from parties.model_host import ModelHost, Offer
@@ -109,8 +111,13 @@ def stage_for(attack: type[OutputAttack], **options: Any) -> OutputStage:
         performance = 100 * torch.eye(3) + 1 if kind == "tree" else torch.tensor([0.1])
         return OutputStage(hosted_tabular(kind), Victims(response, known, SENSITIVE), COLUMNS, performance, **options)
     hosted = hosted_lenet()
-    seen = hosted.outputs(smooth_images(5, hosted.input_spec, 3))
-    return OutputStage(hosted, Victims(torch.arange(3), outputs=seen), performance=torch.eye(CLASSES), **options)
+    images = smooth_images(5, hosted.input_spec, 3)
+    victims = Victims(torch.arange(3), outputs=hosted.outputs(images))
+    if Access.EXPLANATIONS in attack.requires:
+        explain, labels = explainer(hosted, Explanation.GRADIENT)[1], hosted.outputs(images).argmax(1)
+        victims = dataclasses.replace(victims, explanations=explain(images, labels))
+        options["offer"] = {"explanation": Explanation.GRADIENT, **options.get("offer", {})}
+    return OutputStage(hosted, victims, performance=torch.eye(CLASSES), **options)
 
 
 def fast_output(attack: type[OutputAttack]) -> OutputAttack:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from attacks import from_registry
+from attacks.on_outputs.explanation_inversion import ExplanationInversion
 from attacks.on_outputs.gmi import Gmi
 from attacks.on_outputs.map_inversion import MapConfusion, MapRegression, MapScores
 from attacks.on_outputs.mi_face import MiFaceBlackBox, MiFaceWhiteBox
@@ -17,7 +18,10 @@ from attacks.output_attack import OutputAttack
 
 OUTPUT_ATTACKS: dict[str, type[OutputAttack]] = {
     cls.name: cls
-    for cls in (MapRegression, MapConfusion, MapScores, TreePaths, MiFaceWhiteBox, MiFaceBlackBox, TrainingBased, Gmi)
+    for cls in (
+        *(MapRegression, MapConfusion, MapScores, TreePaths),
+        *(MiFaceWhiteBox, MiFaceBlackBox, TrainingBased, ExplanationInversion, Gmi),
+    )
 }
 
 

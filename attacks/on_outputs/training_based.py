@@ -50,7 +50,7 @@ class TrainingBased(OutputAttack):
         told = knowledge.oracle.predict(images).scores
         if told is None:
             raise AttackRefused(f"{self.name} needs scores, and this host tells labels alone")
-        read = self._read(told)
+        read = read_scores(told, settings.truncate)
         with layers_from(generator):
             self._decoder = InputDecoder(TensorSpec.of(read), knowledge.input_spec, settings.width)
         self._decoder.calibrate(read, images)
@@ -71,13 +71,13 @@ class TrainingBased(OutputAttack):
     def _invert(self, knowledge: OutputKnowledge, victims: Victims, generator: torch.Generator) -> Tensor:
         assert victims.outputs is not None
         with torch.no_grad():
-            found: Tensor = self._decoder(self._read(victims.outputs))
+            found: Tensor = self._decoder(read_scores(victims.outputs, self.settings.truncate))
         return found
 
-    def _read(self, scores: Tensor) -> Tensor:
-        """Logarithms of scores (N, classes) above the least; 0 for what is not among the highest."""
-        logs = scores.clamp_min(LEAST_SCORE).log()
-        kept = self.settings.truncate or scores.shape[1]
-        highest = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :kept]
-        mask = torch.zeros_like(logs).scatter(1, highest, 1.0)
-        return (logs - torch.tensor(LEAST_SCORE).log()) * mask
+
+def read_scores(scores: Tensor, truncate: int = 0) -> Tensor:
+    """Logarithms of scores (N, classes) above the least; 0 for what is not among the `truncate` highest, if not 0."""
+    logs = scores.clamp_min(LEAST_SCORE).log()
+    highest = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, : truncate or scores.shape[1]]
+    mask = torch.zeros_like(logs).scatter(1, highest, 1.0)
+    return (logs - torch.tensor(LEAST_SCORE).log()) * mask

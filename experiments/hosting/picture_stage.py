@@ -138,10 +138,13 @@ class PictureStage(Stage):
         for name in (PLAIN, HOSTED):
             save_model(self.scratch / name, target.network, target.identity)
 
-    def answered(self, answers: Tensor) -> Tensor:
+    def answered(self, answers: Tensor, explanations: Tensor | None) -> Tensor:
         """Behind those about test pictures are those that the attacker has seen."""
         count = len(self.truth)
-        save_tensors(self.scratch / f"victims {SAMPLES}", {"outputs": answers[count:]})
+        seen = {"outputs": answers[count:]}
+        if explanations is not None:
+            seen["explanations"] = explanations[count:]
+        save_tensors(self.scratch / f"victims {SAMPLES}", seen)
         return answers[:count]
 
     def parts(self, goal: Goal) -> Sequence[str]:

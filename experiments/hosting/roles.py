@@ -85,18 +85,21 @@ class CustomerRole:
         self.name, self._transport, self._report = name, transport, report
 
     def predict(self, address: str, model: str, inputs: str, output: str, input_spec: dict[str, Any]) -> dict[str, Any]:
-        """Ask about inputs in a file, and write the answers beside each other to `output`.
+        """Ask about inputs in a file, and why if the host explains; write `answers` and `explanations` to `output`.
 
-        A host that explains is asked why as well, once: says what shape an explanation has, empty where there is none.
+        Says what shape an explanation has, empty where there is none.
         """
         rows = load_tensors(Path(inputs))[0]["inputs"]
         spec = TensorSpec.from_dict(input_spec)
         with closing(self._line(self.name, address, model, spec)) as line:
             told = torch.cat([line.predict(batch) for batch in rows.split(line.max_batch)])
-            labels = told if told.ndim == 1 else told.argmax(1)
-            explained = list(line.explain(rows[:1], labels[:1]).shape[1:]) if line.explains else []
-        save_tensors(Path(output), {"answers": told})
-        return {"explained": explained}
+            found = {"answers": told}
+            if line.explains:
+                labels = told if told.ndim == 1 else told.argmax(1)
+                batches = zip(rows.split(line.max_batch), labels.split(line.max_batch), strict=True)
+                found["explanations"] = torch.cat([line.explain(*batch) for batch in batches])
+        save_tensors(Path(output), found)
+        return {"explained": list(found["explanations"].shape[1:]) if line.explains else []}
 
     def attack(
         self,
@@ -124,7 +127,7 @@ class CustomerRole:
             try:
                 knowledge = granted_to(_knowledge(line, oracle, public, grants), OUTPUT_ATTACKS[attack])
                 running.prepare(knowledge, generator_for(seed, "attack", attack))
-                found = running.invert(_victims(Path(victims), public.get("sensitive")))
+                found = running.invert(_victims(Path(victims), public.get("sensitive"), knowledge))
             except (AttackRefused, BudgetExhausted, QueryBudgetExhausted) as refusal:
                 return {"refused": str(refusal), "queries": oracle.queries}
         save_tensors(Path(output), {"found": found})
@@ -157,6 +160,7 @@ def _knowledge(
 _FILES = (Access.MARGINALS, Access.PERFORMANCE, Access.AUXILIARY)
 
 
-def _victims(path: Path, sensitive: int | None) -> Victims:
+def _victims(path: Path, sensitive: int | None, knowledge: OutputKnowledge) -> Victims:
     tensors = load_tensors(path)[0]
-    return Victims(tensors.get("labels"), tensors.get("known"), sensitive, tensors.get("outputs"))
+    explanations = tensors.get("explanations") if knowledge.explained else None
+    return Victims(tensors.get("labels"), tensors.get("known"), sensitive, tensors.get("outputs"), explanations)

@@ -61,8 +61,8 @@ class Stage(ABC):
     def doubts(self, attacks: Sequence[HostedAttack], utility: HostedUtility, defense: Named) -> list[str]:
         """What a reader should know before believing the figures, in words."""
 
-    def answered(self, answers: Tensor) -> Tensor:
-        """Take note of the honest customer's answers; returns those that `truth` is of."""
+    def answered(self, answers: Tensor, explanations: Tensor | None) -> Tensor:
+        """Take note of what the honest customer was told, and why; returns the answers that `truth` is of."""
         return answers
 
     def pictures(self) -> dict[str, Tensor]:

@@ -71,7 +71,8 @@ def _worth(stage: Stage, opened: dict[str, Any], crew: Crew) -> tuple[HostedUtil
     """What an honest customer gets, beside what the model without a defense would have said; an explanation's shape."""
     asked = {**opened, "inputs": str(stage.scratch / "asked"), "output": str(stage.scratch / "answers")}
     told = crew.ask({HONEST: ("predict", {**asked, "input_spec": stage.documented()["input_spec"]})})[HONEST]
-    answers = stage.answered(load_tensors(stage.scratch / "answers")[0]["answers"])
+    said = load_tensors(stage.scratch / "answers")[0]
+    answers = stage.answered(said["answers"], said.get("explanations"))
     inputs = load_tensors(stage.scratch / "asked")[0]["inputs"][: len(stage.truth)]
     own = load_hosted(stage.scratch / PLAIN).outputs(inputs)
     worth = HostedUtility(

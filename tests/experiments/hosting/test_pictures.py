@@ -119,7 +119,7 @@ def test_a_host_process_explains_as_its_scenario_says(scenario: str, tmp_path: P
         out, chosen = tmp_path / explanation, (f"host.explanation={explanation}", f"model.name={network}")
         none, labels = records_of(scenario, out, *fast, *chosen, f"transport={transport}")
         assert none.explained == (1, 28, 28)
-        assert none.ledger["honest"] == 41  # the explanation counts as well
+        assert none.ledger["honest"] == 80  # explanations count as well
         assert f"label_only: {explanation} explanations are of the bare model" in " ".join(labels.warnings)
         assert not any("bare model" in warning for warning in none.warnings)
         page = write_hosting_report(out, [none, labels]).read_text()
