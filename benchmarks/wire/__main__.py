@@ -94,7 +94,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="payloads to compare")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="what to compare with raw TCP")
-    parser.add_argument("--connections", type=int, default=8, help="that every contender opens, each for one turn")
+    parser.add_argument("--connections", type=int, default=8, help="that everybody opens, each for one turn")
     parser.add_argument("--turn-s", type=float, default=0.1, help="seconds of one turn")
     parser.add_argument(
         "--only",
@@ -134,7 +134,7 @@ def main() -> None:
                 )
             ],
             "memory": lambda: measure_memory(SIZES["16 MB"]),
-            "steps": measure_steps,
+            "steps": lambda: measure_steps(arguments.connections),
             "owners": lambda: measure_many_owners(SIZES["64 KB"], 20),
         }
         for name in arguments.only:

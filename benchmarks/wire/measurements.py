@@ -107,32 +107,38 @@ def measure_memory(size: int) -> Results:
     return found
 
 
-def measure_steps() -> Results:
-    """Whole steps: seconds, and the share that is not computing on either end."""
-    found = []
-    for name in ("inference step", "training step"):
-        for batch in BATCHES:
-            for wire_dtype in ("float32", "float16"):
-                with Pair(name, Setting(batch, wire_dtype)) as pair:
-                    seconds, computed = _step(pair, max(STEPS // max(batch, 16), 3))
-                found.append(
-                    {
-                        "step": name,
-                        "batch": batch,
-                        "wire_dtype": wire_dtype,
-                        "mean_s": seconds,
-                        "transport_share": 1 - computed / seconds,
-                    }
-                )
-    return found
+def measure_steps(connections: int) -> Results:
+    """Whole steps of every kind."""
+    kinds = product(("inference step", "training step"), BATCHES, ("float32", "float16"))
+    return [measure_step(name, Setting(batch, wire_dtype), connections) for name, batch, wire_dtype in kinds]
 
 
-def _step(pair: Pair, count: int) -> tuple[float, float]:
-    pair.exchange(3)
-    ends = (pair.owner, pair.server)
-    before = sum(end.ask("computed") for end in ends)
-    seconds = pair.exchange(count)
-    return statistics.mean(seconds), (sum(end.ask("computed") for end in ends) - before) / count
+def measure_step(name: str, setting: Setting, connections: int) -> dict[str, Any]:
+    """Mean seconds of a whole step over so many connections, and the share that is not computing on either end.
+
+    `middle_half` has the quartiles of the connections' shares.
+    """
+    count = max(round(STEPS / max(setting.size, 16) / connections), 1)
+    taken, computed = [], []
+    with Pair(name, setting) as pair:
+        seconds = _warmed_up(pair)
+        for connection in range(connections):
+            if connection:
+                pair.reconnect()
+            pair.exchange(max(WARM_UP, int(SETTLE_S / seconds)))
+            before = pair.computed_s()
+            taken.append(statistics.mean(pair.exchange(count)))
+            computed.append((pair.computed_s() - before) / count)
+    shares = 1 - np.array(computed) / np.array(taken)
+    return {
+        "step": name,
+        "batch": setting.size,
+        "wire_dtype": setting.wire_dtype,
+        "mean_s": statistics.mean(taken),
+        "transport_share": 1 - sum(computed) / sum(taken),
+        "middle_half": np.quantile(shares, (0.25, 0.75)).tolist(),
+        "steps": count * connections,
+    }
 
 
 def measure_many_owners(size: int, requests: int) -> Results:

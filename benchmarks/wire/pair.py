@@ -66,6 +66,10 @@ class Pair:
         """Go on over another connection."""
         self.owner.ask("reconnect", address=self.server.said, setting=asdict(self.setting))
 
+    def computed_s(self) -> float:
+        """Seconds that both ends have spent on anything but carrying, since they connected or serve."""
+        return float(sum(end.ask("computed") for end in (self.owner, self.server)))
+
     def peak_copies(self, count: int) -> tuple[float, float]:
         """By how many payloads the memory of both ends peaks above rest: (asking, serving)."""
         ends = (self.owner, self.server)

@@ -107,6 +107,9 @@ class InferenceStep(Contender):
         self._labels = torch.zeros(setting.size, dtype=torch.int64)
         self._channel = open_channel(address, setting, CUT, self.role)
 
+    def disconnect(self) -> None:
+        self._channel.close()
+
     def exchange(self, count: int, in_flight: int) -> None:
         for _ in range(count):
             self._id += 1

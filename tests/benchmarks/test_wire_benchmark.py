@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.wire import measurements
+from benchmarks.wire.contender import Setting
 from benchmarks.wire.figures import filled
 
 
@@ -45,6 +47,17 @@ def test_the_benchmark_measures_and_records(tmp_path: Path) -> None:
     assert all(result["median_s"] > 0 for result in results)
     assert all(low <= high for result in results for low, high in [result["middle_half"]])
     assert all(result["ratio_to_raw_tcp"] == 1 for result in results if result["row"] == "raw TCP")
+
+
+def test_a_whole_step_is_measured_over_several_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurements, "STEPS", 96)
+    monkeypatch.setattr(measurements, "SETTLE_S", 0.0)
+    for name in ("inference step", "training step"):
+        found = measurements.measure_step(name, Setting(1), 2)
+        assert found["steps"] == 6
+        low, high = found["middle_half"]
+        assert 0 < low <= high < 1
+        assert 0 < found["transport_share"] < 1
 
 
 def test_the_page_shows_the_committed_records() -> None:
