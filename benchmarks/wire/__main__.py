@@ -42,8 +42,14 @@ def table_of(title: str, results: Results) -> Table:
     for name in results[0]:
         table.add_column(name.replace("_", " "))
     for result in results:
-        table.add_row(*(f"{figure:.3g}" if isinstance(figure, float) else str(figure) for figure in result.values()))
+        table.add_row(*map(_in_print, result.values()))
     return table
+
+
+def _in_print(figure: Any) -> str:
+    if isinstance(figure, list):
+        return " to ".join(map(_in_print, figure))
+    return f"{figure:.3g}" if isinstance(figure, float) else str(figure)
 
 
 def ratios_of(results: Results, in_flight: int) -> Table:

@@ -51,9 +51,10 @@ def _steps(results: list[Record]) -> str:
         [
             f"{found['step']}, batch {found['batch']}, {found['wire_dtype']}",
             f"{found['mean_s'] * 1e3:.1f}",
-            f"{found['transport_share']:.0%}",
+            f"{found['transport_share']:.0%} ({low:.0%}–{high:.0%})",
         ]
         for found in results
+        for low, high in [found["middle_half"]]
     ]
     return _table(["whole step", "ms", "not computing"], rows)
 
