@@ -21,6 +21,11 @@ class Prediction:
     scores: Tensor | None = None  # (N, classes) float32, after whatever defense the host has
     values: Tensor | None = None  # (N,) float32, of a regression
 
+    @property
+    def answers(self) -> Tensor:
+        """What came from the host, in whichever form it answers."""
+        return next(form for form in (self.scores, self.values, self.labels) if form is not None)
+
 
 class BudgetExhausted(Exception):
     """The host answers no more of this customer's queries; nothing of the batch was answered."""

@@ -83,19 +83,28 @@ class InputDecoder(nn.Module):
             energy = (activations - self.shift).square().mean()
         self.scale = energy.sqrt().clamp_min(1e-12)
         if inputs is not None:
-            means = inputs.transpose(0, 1).flatten(1).mean(1)
-            if isinstance(self.layers[-1], nn.Sigmoid):
-                means = means.clamp(0.01, 0.99).logit()
-            bias = [layer.bias for layer in self.layers if isinstance(layer, nn.Conv1d | nn.Conv2d)][-1]
-            assert bias is not None
-            with torch.no_grad():
-                bias.copy_(means)
+            last = [layer for layer in self.layers if isinstance(layer, nn.Conv1d | nn.Conv2d)][-1]
+            begin_with_means(last, inputs, squashed=isinstance(self.layers[-1], nn.Sigmoid))
 
     def forward(self, activations: Tensor) -> Tensor:
         found: Tensor = self.layers((activations - self.shift) / self.scale)
         for dimension, size in enumerate(self.inputs.shape[1:], start=2):
             found = found.narrow(dimension, (found.shape[dimension] - size) // 2, size)
         return found
+
+
+def begin_with_means(last: nn.Conv1d | nn.Conv2d, inputs: Tensor, squashed: bool) -> None:
+    """Set a decoder's last bias so that it begins with the mean of each channel of inputs (N, C, ...).
+
+    Args:
+        squashed: a sigmoid follows.
+    """
+    means = inputs.transpose(0, 1).flatten(1).mean(1)
+    if squashed:
+        means = means.clamp(0.01, 0.99).logit()
+    assert last.bias is not None
+    with torch.no_grad():
+        last.bias.copy_(means)
 
 
 class _Transpose(nn.Module):

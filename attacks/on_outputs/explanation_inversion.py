@@ -7,37 +7,32 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, mse_loss, one_hot
+from torch.nn.functional import interpolate, one_hot
 
 from attacks.attack import AttackSettings
-from attacks.on_outputs.training_based import read_scores
-from attacks.oracle import Prediction
-from attacks.output_attack import Access, Goal, OutputAttack, OutputKnowledge, Victims
+from attacks.on_outputs.decoding import DecodingAttack, DecodingSettings, read_scores
+from attacks.output_attack import Access, OutputKnowledge, Victims
+from split_models.input_decoder import begin_with_means
 from split_models.randomness import layers_from
 from split_models.tensor_spec import SpecError, TensorSpec
-from split_models.training import minimise
 
 
-class ExplanationInversionSettings(AttackSettings):
+class ExplanationInversionSettings(DecodingSettings):
     """What the decoder reads, and how it is trained."""
 
     reads: Literal["both", "explanation"] = Field(
         default="both", description="explanations beside the answers that they explain, or by themselves"
     )
-    epochs: int = Field(default=20, ge=1, description="passes over the auxiliary images")
-    batch_size: int = Field(default=64, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's, annealed along a cosine")
-    width: int = Field(default=16, ge=1, description="channels of the decoder where it is widest")
+    width: int = Field(default=16, ge=1, description="channels of the decoder at the image's size")
 
 
-class ExplanationInversion(OutputAttack):
+class ExplanationInversion(DecodingAttack):
     """Asks the host about auxiliary images, and why; learns to decode its explanations, and decodes somebody else's.
 
     Each auxiliary image takes two queries. Victims' explanations are of what the host told about them.
     """
 
     name = "explanation_inversion"
-    goal = Goal.SAMPLE
     requires = frozenset({Access.QUERIES, Access.EXPLANATIONS, Access.AUXILIARY})
     Settings: ClassVar[type[AttackSettings]] = ExplanationInversionSettings
     settings: ExplanationInversionSettings
@@ -45,47 +40,29 @@ class ExplanationInversion(OutputAttack):
     def _prepare(self, knowledge: OutputKnowledge, generator: torch.Generator) -> None:
         assert knowledge.explained is not None
         assert knowledge.auxiliary is not None
-        settings, images, oracle = self.settings, knowledge.auxiliary.images, knowledge.explained
+        images, oracle = knowledge.auxiliary.images, knowledge.explained
         told = oracle.predict(images)
         assert told.labels is not None  # whoever explains has classes
-        maps, answers = oracle.explain(images, told.labels), _numbers(told, knowledge.classes)
-        read = answers.shape[1] if settings.reads == "both" else 0
-        with layers_from(generator):
-            self._decoder = ExplanationDecoder(TensorSpec.of(maps), knowledge.input_spec, read, settings.width)
-        self._decoder.calibrate(maps, images)
-        minimise(
-            self._decoder.parameters(),
-            lambda rows: mse_loss(self._decoder(maps[rows], answers[rows]), images[rows]),
-            len(images),
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            generator=generator,
-            after_epoch=lambda epoch: self.progress((epoch + 1) / settings.epochs),
-        )
+        maps, answers = oracle.explain(images, told.labels), _numbers(told.answers, knowledge.classes)
         self.notes["queries"] = 2 * len(images)
-        with torch.no_grad():
-            self.notes["training_mse"] = float(mse_loss(self._decoder(maps, answers), images))
+        read = knowledge.classes if self.settings.reads == "both" else 0
+        with layers_from(generator):
+            self._decoder = ExplanationDecoder(TensorSpec.of(maps), knowledge.input_spec, read, self.settings.width)
+        self._decoder.calibrate(maps, images)
+        self._teach(self._decoder, (maps, answers), images, generator)
 
     def _invert(self, knowledge: OutputKnowledge, victims: Victims, generator: torch.Generator) -> Tensor:
         if victims.explanations is None:
-            raise SpecError(
-                f"{self.name}: expected the victims' explanations, got none; grant them, of a host that explains"
-            )
+            raise SpecError(f"{self.name}: expected the victims' explanations, got none; attack a host that explains")
         assert victims.outputs is not None
-        told = victims.outputs
-        seen = Prediction(labels=told) if told.ndim == 1 else Prediction(scores=told)
         with torch.no_grad():
-            found: Tensor = self._decoder(victims.explanations, _numbers(seen, knowledge.classes))
+            found: Tensor = self._decoder(victims.explanations, _numbers(victims.outputs, knowledge.classes))
         return found
 
 
-def _numbers(told: Prediction, classes: int) -> Tensor:
-    """Scores, or the label's own class, as a decoder reads them: (N, classes)."""
-    if told.scores is not None:
-        return read_scores(told.scores)
-    assert told.labels is not None
-    return read_scores(one_hot(told.labels, classes).float())
+def _numbers(answers: Tensor, classes: int) -> Tensor:
+    """Scores (N, classes), or labels (N,), as the decoder reads them: (N, classes)."""
+    return read_scores(answers if answers.ndim == 2 else one_hot(answers, classes).float())
 
 
 class ExplanationDecoder(nn.Module):
@@ -112,9 +89,7 @@ class ExplanationDecoder(nn.Module):
     def calibrate(self, explanations: Tensor, images: Tensor) -> None:
         """Divide explanations by their root mean square from now on, and begin with the mean of each channel."""
         self.scale = explanations.square().mean().sqrt().clamp_min(1e-12)
-        assert self.out.bias is not None
-        with torch.no_grad():
-            self.out.bias.copy_(images.mean((0, 2, 3)).clamp(0.01, 0.99).logit())
+        begin_with_means(self.out, images, squashed=True)
 
     def forward(self, explanations: Tensor, answers: Tensor) -> Tensor:
         full: Tensor = self.at_full(explanations / self.scale)

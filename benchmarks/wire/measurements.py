@@ -66,9 +66,7 @@ def compare(size: int, connections: int, turn_s: float, certificates: str, rows:
         seconds = {row: _warmed_up(pair) for row, pair in pairs.items()}
         for connection in range(connections):
             for row, pair in pairs.items():
-                if connection:
-                    pair.reconnect()
-                pair.exchange(max(WARM_UP, int(SETTLE_S / seconds[row])))
+                _settle(pair, connection, seconds[row])
             for row, in_flight in product(pairs, IN_FLIGHT):
                 count = int(min(max(turn_s / seconds[row], LEAST), MOST))
                 samples[row, in_flight].append(pairs[row].exchange(count, in_flight))
@@ -97,6 +95,13 @@ def _warmed_up(pair: Pair) -> float:
     return statistics.median(pair.exchange(WARM_UP))
 
 
+def _settle(pair: Pair, connection: int, seconds: float) -> None:
+    """Go over to another connection, the first one excepted, and use it before it is measured."""
+    if connection:
+        pair.reconnect()
+    pair.exchange(max(WARM_UP, int(SETTLE_S / seconds)))
+
+
 def measure_memory(size: int) -> Results:
     """By how many payloads each end's memory peaks above rest while tensors of `size` are carried."""
     found = []
@@ -123,9 +128,7 @@ def measure_step(name: str, setting: Setting, connections: int) -> dict[str, Any
     with Pair(name, setting) as pair:
         seconds = _warmed_up(pair)
         for connection in range(connections):
-            if connection:
-                pair.reconnect()
-            pair.exchange(max(WARM_UP, int(SETTLE_S / seconds)))
+            _settle(pair, connection, seconds)
             before = pair.computed_s()
             taken.append(statistics.mean(pair.exchange(count)))
             computed.append((pair.computed_s() - before) / count)

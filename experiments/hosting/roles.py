@@ -12,8 +12,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from attacks.attack import AttackRefused
 from attacks.on_outputs import OUTPUT_ATTACKS, make_output_attack
 from attacks.oracle import BudgetExhausted, PredictionOracle
@@ -85,21 +83,17 @@ class CustomerRole:
         self.name, self._transport, self._report = name, transport, report
 
     def predict(self, address: str, model: str, inputs: str, output: str, input_spec: dict[str, Any]) -> dict[str, Any]:
-        """Ask about inputs in a file, and why if the host explains; write `answers` and `explanations` to `output`.
-
-        Says what shape an explanation has, empty where there is none.
-        """
+        """Ask about inputs in a file, and why if the host explains; write `answers` and `explanations` to `output`."""
         rows = load_tensors(Path(inputs))[0]["inputs"]
         spec = TensorSpec.from_dict(input_spec)
         with closing(self._line(self.name, address, model, spec)) as line:
-            told = torch.cat([line.predict(batch) for batch in rows.split(line.max_batch)])
-            found = {"answers": told}
-            if line.explains:
-                labels = told if told.ndim == 1 else told.argmax(1)
-                batches = zip(rows.split(line.max_batch), labels.split(line.max_batch), strict=True)
-                found["explanations"] = torch.cat([line.explain(*batch) for batch in batches])
+            oracle = PredictionOracle(line, spec, 2 * len(rows))
+            told = oracle.predict(rows)
+            found = {"answers": told.answers}
+            if oracle.explains and told.labels is not None:
+                found["explanations"] = oracle.explain(rows, told.labels)
         save_tensors(Path(output), found)
-        return {"explained": list(found["explanations"].shape[1:]) if line.explains else []}
+        return {"queries": oracle.queries}
 
     def attack(
         self,

@@ -50,7 +50,7 @@ def play_hosting(stage: Stage, entry: Named, key: str, crew: Crew, say: Say) -> 
         scenario=scenario.model_dump(mode="json"),
         dataset=stage.dataset,
         utility=utility,
-        explained=tuple(explained),
+        explained=explained,
         attacks=outcomes,
         floors=stage.floors,
         ledger=used,
@@ -67,12 +67,13 @@ def play_hosting(stage: Stage, entry: Named, key: str, crew: Crew, say: Say) -> 
     return record, private | shown
 
 
-def _worth(stage: Stage, opened: dict[str, Any], crew: Crew) -> tuple[HostedUtility, list[int]]:
+def _worth(stage: Stage, opened: dict[str, Any], crew: Crew) -> tuple[HostedUtility, tuple[int, ...]]:
     """What an honest customer gets, beside what the model without a defense would have said; an explanation's shape."""
     asked = {**opened, "inputs": str(stage.scratch / "asked"), "output": str(stage.scratch / "answers")}
-    told = crew.ask({HONEST: ("predict", {**asked, "input_spec": stage.documented()["input_spec"]})})[HONEST]
-    said = load_tensors(stage.scratch / "answers")[0]
-    answers = stage.answered(said["answers"], said.get("explanations"))
+    crew.ask({HONEST: ("predict", {**asked, "input_spec": stage.documented()["input_spec"]})})
+    told = load_tensors(stage.scratch / "answers")[0]
+    explanations = told.get("explanations")
+    answers = stage.answered(told["answers"], explanations)
     inputs = load_tensors(stage.scratch / "asked")[0]["inputs"][: len(stage.truth)]
     own = load_hosted(stage.scratch / PLAIN).outputs(inputs)
     worth = HostedUtility(
@@ -80,7 +81,7 @@ def _worth(stage: Stage, opened: dict[str, Any], crew: Crew) -> tuple[HostedUtil
         served=utility_of(answers, stage.truth),
         distortion=distortion_of(own, answers),
     )
-    return worth, told["explained"]
+    return worth, () if explanations is None else tuple(explanations.shape[1:])
 
 
 def _open(stage: Stage, pipeline: list[Named], customers: list[str], crew: Crew) -> dict[str, Any]:
